@@ -1,0 +1,118 @@
+"""HeartMesh: the noun that every stage after meshing shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.atomic import read_npz, write_npz
+from twin.errors import InputError
+
+REGIONS = {"healthy": 1, "border_zone": 2, "scar": 3, "isthmus": 4, "lesion": 5}
+"""Region numbers carried by tetrahedra. Dense scar and lesions do not conduct; the isthmus is surviving, slowly conducting tissue in scar."""
+
+NON_CONDUCTING = ("scar", "lesion")
+SURFACES = ("lv_endo", "rv_endo", "epi", "base")
+
+
+@dataclass(frozen=True)
+class HeartMesh:
+    """Tetrahedral heart in patient space (LPS, mm).
+
+    points_mm (n, 3) float64; tets (m, 4) int32, positively oriented; region (m,) int16, values of `REGIONS`;
+    fibre, sheet (m, 3) float64 unit vectors (zeros before the fibre stage);
+    surfaces: name -> triangles (k, 3) int32, outward normals;
+    coordinates: name -> (n,) float64: apicobasal (0 apex, 1 base), transmural (0 endo, 1 epi), rotational (radians, -pi..pi),
+    transventricular (0 LV, 1 RV); aha_segment (n,) int16 (0 = RV or none); quality: numbers of `quality.json`.
+    """
+
+    points_mm: NDArray[np.float64]
+    tets: NDArray[np.int32]
+    region: NDArray[np.int16]
+    surfaces: Mapping[str, NDArray[np.int32]]
+    fibre: NDArray[np.float64]
+    sheet: NDArray[np.float64]
+    coordinates: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    aha_segment: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
+    quality: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_points(self) -> int:
+        """Number of nodes."""
+        return len(self.points_mm)
+
+    @property
+    def centroids_mm(self) -> NDArray[np.float64]:
+        """Centre of each tetrahedron, (m, 3) mm."""
+        return self.points_mm[self.tets].mean(axis=1)
+
+    @property
+    def tet_volumes_mm3(self) -> NDArray[np.float64]:
+        """Signed volume of each tetrahedron, (m,) mm^3."""
+        p = self.points_mm[self.tets]
+        return np.einsum("ij,ij->i", p[:, 1] - p[:, 0], np.cross(p[:, 2] - p[:, 0], p[:, 3] - p[:, 0])) / 6.0
+
+    def surface_nodes(self, name: str) -> NDArray[np.int32]:
+        """Sorted node numbers of a named surface."""
+        return np.unique(self.surfaces[name]).astype(np.int32)
+
+    def in_region(self, *names: str) -> NDArray[np.bool_]:
+        """Tetrahedra that belong to any of the named regions, (m,) bool."""
+        return np.isin(self.region, [REGIONS[name] for name in names])
+
+    def conducting(self) -> NDArray[np.bool_]:
+        """Tetrahedra through which a wave can pass, (m,) bool."""
+        return ~self.in_region(*NON_CONDUCTING)
+
+    def with_region(self, tets: NDArray[np.bool_], name: str) -> HeartMesh:
+        """A copy in which the marked tetrahedra (m,) belong to another region (a lesion, say)."""
+        region = self.region.copy()
+        region[tets] = REGIONS[name]
+        return replace(self, region=region)
+
+    def check(self, where: str = "mesh") -> None:
+        """Raise InputError if indices, shapes, orientation or numbers are impossible."""
+        if self.tets.size == 0 or self.tets.min() < 0 or self.tets.max() >= self.n_points:
+            raise InputError(where, "tets", "node numbers out of range", "write the mesh again")
+        if not np.isfinite(self.points_mm).all():
+            raise InputError(where, "points", "coordinates are not finite", "write the mesh again")
+        if (self.tet_volumes_mm3 <= 0).any():
+            raise InputError(where, "tets", "inverted or flat tetrahedra", "orient them positively")
+        for name in ("region", "fibre", "sheet"):
+            if len(getattr(self, name)) != len(self.tets):
+                raise InputError(where, name, "one value per tetrahedron is needed", "write the mesh again")
+
+    def save(self, path: Path) -> None:
+        """Write everything to one .npz file, atomically."""
+        arrays: dict[str, NDArray[Any]] = {
+            "points_mm": self.points_mm,
+            "tets": self.tets,
+            "region": self.region,
+            "fibre": self.fibre,
+            "sheet": self.sheet,
+            "aha_segment": self.aha_segment,
+        }
+        arrays |= {f"surface/{name}": tris for name, tris in self.surfaces.items()}
+        arrays |= {f"coordinate/{name}": values for name, values in self.coordinates.items()}
+        write_npz(path, arrays, {"quality": dict(self.quality)})
+
+    @staticmethod
+    def load(path: Path) -> HeartMesh:
+        """Read what `save` wrote."""
+        arrays, meta = read_npz(path)
+        return HeartMesh(
+            points_mm=arrays["points_mm"],
+            tets=arrays["tets"],
+            region=arrays["region"],
+            fibre=arrays["fibre"],
+            sheet=arrays["sheet"],
+            aha_segment=arrays["aha_segment"],
+            surfaces={k.split("/")[1]: v for k, v in arrays.items() if k.startswith("surface/")},
+            coordinates={k.split("/")[1]: v for k, v in arrays.items() if k.startswith("coordinate/")},
+            quality=meta["quality"],
+        )

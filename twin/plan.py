@@ -1,0 +1,95 @@
+"""What the physician allows, and what is proposed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """Limits and choices of the plan.
+
+    protocol: name of a shipped stimulation protocol; sites: pacing site names (empty = the protocol's own);
+    posterior_samples: how many tissue samples the outcome is computed over; access: surfaces from which lesions may be made.
+    """
+
+    protocol: str = "quick"
+    sites: tuple[str, ...] = ()
+    strategies: tuple[str, ...] = ("isthmus_transection", "border_homogenisation")
+    access: tuple[str, ...] = ("lv_endo", "rv_endo")
+    max_volume_ml: float = 6.0
+    max_rounds: int = 4
+    lesion_radius_mm: float = 4.0
+    lesion_depth_mm: float = 6.0
+    posterior_samples: int = 8
+
+
+@dataclass(frozen=True)
+class Induction:
+    """One attempt to start VT: where, how, and what came of it."""
+
+    site: str
+    protocol: str
+    coupling_ms: tuple[float, ...]
+    induced: bool
+    captured: bool
+    cycle_length_ms: float | None = None
+    sustained_ms: float = 0.0
+    circuit: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """One reentry circuit: path of the wavefront over one cycle, and the isthmus that it needs.
+
+    path_mm, isthmus_mm: polylines of (x, y, z) mm in mesh space, in the direction of the wave.
+    """
+
+    id: str
+    cycle_length_ms: float
+    path_mm: Sequence[Sequence[float]]
+    isthmus_mm: Sequence[Sequence[float]]
+    isthmus_width_mm: float
+    entrance_mm: Sequence[float]
+    exit_mm: Sequence[float]
+    segment: int
+    sites: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """One lesion to make: positions on a surface, radius and depth, and why."""
+
+    id: str
+    positions_mm: Sequence[Sequence[float]]
+    surface: str
+    radius_mm: float
+    depth_mm: float
+    order: int
+    why: str
+    circuits: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is proposed, with its evidence, alternatives and probability; `as_dict` is `plan.json`."""
+
+    patient: Mapping[str, Any]
+    mesh: Mapping[str, Any]
+    tissue: Mapping[str, Any]
+    inductions: Sequence[Induction]
+    circuits: Sequence[Circuit]
+    targets: Sequence[Target]
+    alternatives: Sequence[Mapping[str, Any]]
+    outcome: Mapping[str, Any]
+    limits: Sequence[str]
+    run: Mapping[str, Any]
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Key of this file -> which stage and which input made the number (`vtwin plan --explain KEY`)."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dictionary in the layout of `plan.json`."""
+        return asdict(self)

@@ -1,0 +1,63 @@
+"""Stages of a run on disk: each written whole, keyed by the hash of what went into it, reused when the key is the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twin.atomic import write_json
+
+T = TypeVar("T")
+
+
+@dataclass
+class Stages:
+    """The `stages/` folder of one run. `report` is called with one line per stage for a person to read."""
+
+    folder: Path
+    report: Callable[[str], None] = print
+    keys: dict[str, str] = field(default_factory=dict)
+    wall_s: dict[str, float] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)
+
+    def path(self, name: str, key: str) -> Path:
+        """Folder of one stage's files."""
+        return self.folder / f"{name}-{key}"
+
+    def run(
+        self,
+        name: str,
+        key: str,
+        compute: Callable[[Path], T],
+        save: Callable[[T, Path], None],
+        load: Callable[[Path], T],
+        doing: str,
+    ) -> T:
+        """Load the stage if it is complete under this key, else compute, save and mark it complete.
+
+        `compute` gets the stage's folder and may keep finished parts there, which a run that was cut off finds again.
+        """
+        folder = self.path(name, key)
+        self.keys[name] = key
+        marker = folder / "complete.json"
+        if marker.exists():
+            self.reused.append(name)
+            self.report(f"{doing}: reused from {folder.name}")
+            return load(folder)
+        self.report(f"{doing} ...")
+        folder.mkdir(parents=True, exist_ok=True)
+        start = time.perf_counter()
+        value = compute(folder)
+        save(value, folder)
+        seconds = time.perf_counter() - start
+        write_json(marker, {"stage": name, "key": key})
+        self.wall_s[name] = round(seconds, 3)
+        self.report(f"{doing}: {seconds:.1f} s")
+        return value
+
+    def summary(self) -> dict[str, Any]:
+        """Keys and times, for the run record."""
+        return {"keys": dict(self.keys), "wall_s": dict(self.wall_s), "reused": list(self.reused)}
