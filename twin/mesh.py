@@ -14,7 +14,7 @@ from twin.atomic import read_npz, write_npz
 from twin.errors import InputError
 
 REGIONS = {"healthy": 1, "border_zone": 2, "scar": 3, "isthmus": 4, "lesion": 5}
-"""Region numbers carried by tetrahedra. Dense scar and lesions do not conduct; the isthmus is surviving, slowly conducting tissue in scar."""
+"""Region numbers of tetrahedra. Dense scar and lesions do not conduct; the isthmus is surviving, slow tissue in scar."""
 
 NON_CONDUCTING = ("scar", "lesion")
 SURFACES = ("lv_endo", "rv_endo", "epi", "base")

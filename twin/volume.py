@@ -42,7 +42,7 @@ class LabelVolume:
     @property
     def spacing_mm(self) -> NDArray[np.float64]:
         """Voxel size along each index axis, (3,) mm."""
-        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0), np.float64)
 
     @property
     def voxel_mm3(self) -> float:
