@@ -59,7 +59,7 @@ class LabelVolume:
 
     def to_mm(self, ijk: NDArray[np.floating]) -> NDArray[np.float64]:
         """Voxel coordinates (n, 3) to patient LPS mm."""
-        return np.asarray(ijk, float) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return np.asarray(np.asarray(ijk, float) @ self.affine[:3, :3].T + self.affine[:3, 3], np.float64)
 
     def to_ijk(self, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
         """Patient LPS mm (n, 3) to (fractional) voxel coordinates."""

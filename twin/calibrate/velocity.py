@@ -1,0 +1,242 @@
+"""From a map's activation times to conduction velocities and the sites where the rhythm starts, with their uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from twin.params import Param
+from twin.tissue import Velocity
+
+Array = NDArray[np.float64]
+Nodes = NDArray[np.int32]
+
+HEALTHY_LONGITUDINAL = Param(
+    0.60, "m/s", 0.30, 1.00, "ventricular muscle along fibres: 0.5-0.7 m/s, Durrer 1970; Taggart 2000 (0.65 m/s, human epicardium)"
+)
+HEALTHY_TRANSVERSE = Param(
+    0.25, "m/s", 0.10, 0.50, "across fibres: anisotropy ratio 2-3, Roberts 1979; Caldwell 2009 (pig: 0.67 / 0.30 / 0.17)"
+)
+BORDER_LONGITUDINAL = Param(
+    0.30, "m/s", 0.08, 0.80, "surviving tissue in healed infarct conducts at 0.1-0.5 m/s, de Bakker 1993; design/clinical.md"
+)
+BORDER_TRANSVERSE = Param(
+    0.12, "m/s", 0.03, 0.40, "as above with the healthy anisotropy ratio; transverse coupling is reduced more, Yao 2003"
+)
+LAT_NOISE = Param(4.0, "ms", 2.0, 10.0, "annotation 3 ms and 1 mm of position at 0.4 m/s; the fitted residual replaces it when larger")
+MESH_ERROR = Param(
+    0.05,
+    "1",
+    0.02,
+    0.12,
+    "relative lateness of P1 eikonal arrival at 2 mm edges, anisotropy 2.4: design/reentry.md 2 (6-10 %, half of it shared with the truth)",
+)
+SOURCE_GAIN = Param(
+    6.0, "ms", 4.0, 12.0, "smallest early residual of a cluster of points that is worth another breakthrough site (vtwin's choice)"
+)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One solve with its derivatives.
+
+    arrival_ms (n,); by_name: "<region>/cv_longitudinal_m_s" and the like -> d arrival / d log velocity (n,) ms;
+    origin (n,) int32: index of the source whose wave came first, -1 where none came.
+    """
+
+    arrival_ms: Array
+    by_name: Mapping[str, Array]
+    origin: Nodes
+
+
+class DifferentiableForward(Protocol):
+    """A forward model that also tells how arrival changes with each velocity."""
+
+    def sensitivity(self, velocities: Mapping[str, Velocity], source_nodes: Nodes, source_times_ms: Array) -> Sensitivity:
+        """Solve once and differentiate along the paths of the wave."""
+        ...
+
+
+@dataclass(frozen=True)
+class LatData:
+    """Activation times laid on mesh nodes: node (k,), lat_ms (k,), block (k,) groups of neighbours whose errors go together."""
+
+    node: Nodes
+    lat_ms: Array
+    block: NDArray[np.int64]
+    points_mm: Array
+
+
+@dataclass(frozen=True)
+class VelocityFit:
+    """Mode and covariance of log velocities, the sources, and the residual of every point at the mode."""
+
+    names: tuple[str, ...]
+    log_mode: Array
+    covariance: Array
+    prior_log_mean: Array
+    prior_log_sd: Array
+    source_nodes: Nodes
+    source_times_ms: Array
+    residual_ms: Array
+    noise_ms: float
+    rounds: int
+
+    def velocities(self, log_values: Array | None = None) -> dict[str, Velocity]:
+        """Velocities per region at the mode, or at given log values in the order of `names`."""
+        return as_velocities(self.names, self.log_mode if log_values is None else log_values)
+
+
+def priors(regions: Sequence[str]) -> tuple[tuple[str, ...], Array, Array]:
+    """Names, means and standard deviations of the log velocities; a Param's range is taken as two standard deviations."""
+    table = {
+        "healthy": (HEALTHY_LONGITUDINAL, HEALTHY_TRANSVERSE),
+        "border_zone": (BORDER_LONGITUDINAL, BORDER_TRANSVERSE),
+    }
+    names, mean, sd = [], [], []
+    for region in regions:
+        for direction, param in zip(("longitudinal", "transverse"), table[region], strict=True):
+            names.append(f"{region}/cv_{direction}_m_s")
+            mean.append(np.log(param.value))
+            sd.append(np.log(param.high / param.low) / 4.0)
+    return tuple(names), np.array(mean), np.array(sd)
+
+
+def as_velocities(names: Sequence[str], log_values: Array) -> dict[str, Velocity]:
+    """Log velocities in the order of `names` (along, across, per region) as `Velocity` per region."""
+    value = dict(zip(names, np.exp(log_values).tolist(), strict=True))
+    regions = dict.fromkeys(name.split("/")[0] for name in names)
+    return {r: Velocity(value[f"{r}/cv_longitudinal_m_s"], value[f"{r}/cv_transverse_m_s"]) for r in regions}
+
+
+def lay_on_nodes(
+    points_mm: Array, lat_ms: Array, candidates: Nodes, node_points_mm: Array, reach_mm: float, block_mm: float = 15.0
+) -> LatData:
+    """Give each annotated point its nearest candidate node within `reach_mm`; several points on one node become their median."""
+    annotated = np.isfinite(lat_ms)
+    distance, near = cKDTree(node_points_mm[candidates]).query(points_mm[annotated])
+    keep = distance <= reach_mm
+    nodes, lat = candidates[near[keep]], lat_ms[annotated][keep]
+    unique, inverse = np.unique(nodes, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    groups = np.split(lat[order], np.cumsum(np.bincount(inverse))[:-1])
+    positions = node_points_mm[unique]
+    cells = np.floor(positions / block_mm).astype(np.int64)
+    _, block = np.unique(cells, axis=0, return_inverse=True)
+    return LatData(unique.astype(np.int32), np.array([float(np.median(g)) for g in groups]), block.ravel(), positions)
+
+
+def _weights(residual: Array, noise_ms: float) -> Array:
+    """Student-t weights (4 degrees of freedom): a point far off counts little, none is thrown away."""
+    return 5.0 / (4.0 + (residual / noise_ms) ** 2)
+
+
+def _smoothed(data: LatData, values: Array, k: int = 6) -> Array:
+    """Median over the k nearest points, so that one bad annotation makes no source."""
+    _, near = cKDTree(data.points_mm).query(data.points_mm, k=min(k, len(values)))
+    return np.asarray(np.median(values[np.asarray(near).reshape(len(values), -1)], axis=1), np.float64)
+
+
+def _gauss_newton(
+    model: DifferentiableForward,
+    data: LatData,
+    names: tuple[str, ...],
+    log_v: Array,
+    prior: tuple[Array, Array],
+    nodes: Nodes,
+    times: Array,
+    steps: int,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Improve log velocities and source times together; returns both, the residual, the Jacobian and the weights."""
+    noise = LAT_NOISE.value
+    mean, sd = prior
+    p = len(names)
+    for step in range(steps + 1):
+        solved = model.sensitivity(as_velocities(names, log_v), nodes, times)
+        reached = np.isfinite(solved.arrival_ms[data.node])
+        residual = np.where(reached, data.lat_ms - solved.arrival_ms[data.node], 0.0)
+        jacobian = np.zeros((len(data.node), p + len(nodes)))
+        for column, name in enumerate(names):
+            jacobian[:, column] = np.where(reached, solved.by_name[name][data.node], 0.0)
+        origin = solved.origin[data.node]
+        jacobian[np.flatnonzero(reached), p + origin[reached]] = 1.0
+        noise = max(LAT_NOISE.value, 1.4826 * float(np.median(np.abs(residual[reached])))) if reached.any() else LAT_NOISE.value
+        weight = _weights(residual, noise) * reached / noise**2
+        if step == steps:
+            break
+        precision = np.diag(np.concatenate([1.0 / sd**2, np.full(len(nodes), 1.0 / 20.0**2)]))
+        gradient = jacobian.T @ (weight * residual)
+        gradient[:p] += (mean - log_v) / sd**2
+        change = np.linalg.solve(jacobian.T @ (weight[:, None] * jacobian) + precision, gradient)
+        log_v = log_v + np.clip(change[:p], -0.25, 0.25)
+        times = times + np.clip(change[p:], -15.0, 15.0)
+    return log_v, times, residual, jacobian, weight
+
+
+def _new_source(data: LatData, residual: Array, nodes: Nodes, spacing_mm: float, node_points_mm: Array) -> int | None:
+    """The point whose neighbourhood is activated earliest against the model, unless a source is there already."""
+    early = _smoothed(data, residual)
+    far = cKDTree(node_points_mm[nodes]).query(data.points_mm)[0] > spacing_mm
+    early = np.where(far, early, 0.0)
+    worst = int(np.argmin(early))
+    return worst if early[worst] < -SOURCE_GAIN.value else None
+
+
+def fit_velocities(
+    model: DifferentiableForward,
+    data: LatData,
+    regions: Sequence[str],
+    node_points_mm: Array,
+    max_sources: int = 12,
+    spacing_mm: float = 8.0,
+) -> VelocityFit:
+    """Fit velocities, earliest sites and their times to a map.
+
+    Sources are added one at a time where the map is earlier than the model, each followed by Gauss-Newton steps on log velocities
+    and source times (Student-t weights, log-normal priors). The covariance is the Laplace approximation with a
+    cluster-robust ("sandwich") middle, since errors of neighbouring points go together, plus the relative error of the mesh.
+    """
+    names, mean, sd = priors(regions)
+    smooth = _smoothed(data, data.lat_ms)
+    first = int(np.argmin(smooth))
+    nodes = np.array([data.node[first]], np.int32)
+    times = np.array([smooth[first]])
+    log_v = mean.copy()
+    rounds = 0
+    log_v, times, residual, jacobian, weight = _gauss_newton(model, data, names, log_v, (mean, sd), nodes, times, 3)
+    while len(nodes) < max_sources:
+        found = _new_source(data, residual, nodes, spacing_mm, node_points_mm)
+        if found is None:
+            break
+        rounds += 1
+        nodes = np.append(nodes, data.node[found]).astype(np.int32)
+        times = np.append(times, smooth[found])
+        log_v, times, residual, jacobian, weight = _gauss_newton(model, data, names, log_v, (mean, sd), nodes, times, 2)
+    log_v, times, residual, jacobian, weight = _gauss_newton(model, data, names, log_v, (mean, sd), nodes, times, 6)
+    p = len(names)
+    precision = np.diag(np.concatenate([1.0 / sd**2, np.full(len(nodes), 1.0 / 20.0**2)]))
+    bread = np.linalg.inv(jacobian.T @ (weight[:, None] * jacobian) + precision)
+    scores = np.zeros((int(data.block.max()) + 1, p + len(nodes)))
+    np.add.at(scores, data.block, jacobian * (weight * residual)[:, None])
+    covariance = (bread @ (scores.T @ scores + precision) @ bread)[:p, :p]
+    covariance = np.where(np.eye(p, dtype=bool), np.maximum(covariance, bread[:p, :p]), covariance)
+    covariance = covariance + MESH_ERROR.value**2 * np.eye(p)
+    noise = max(LAT_NOISE.value, 1.4826 * float(np.median(np.abs(residual))))
+    return VelocityFit(names, log_v, covariance, mean, sd, nodes, times, residual, noise, rounds)
+
+
+def posterior_samples(fit: VelocityFit, count: int, rng: np.random.Generator) -> Array:
+    """Velocity samples (count, p) in m/s, log-normal around the mode; row 0 is the mode itself."""
+    values, vectors = np.linalg.eigh(fit.covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    draws = fit.log_mode + rng.standard_normal((count, len(fit.names))) @ root.T
+    draws[0] = fit.log_mode
+    # across the fibres is never faster than along them
+    for column in range(0, len(fit.names), 2):
+        draws[:, column + 1] = np.minimum(draws[:, column + 1], draws[:, column])
+    return np.exp(draws)
