@@ -1,0 +1,75 @@
+"""Isosurface stuffing: a conforming tetrahedral mesh of {f < 0} with proven angles.
+
+F. Labelle, J. R. Shewchuk, "Isosurface stuffing: fast tetrahedral meshes with good dihedral angles", ACM Trans Graph 26 (2007) 57:
+the body-centred cubic lattice is cut by the surface, lattice vertices that lie too near to a cut are moved onto it, and each lattice
+tetrahedron is replaced by a stencil. With one density and the two alphas below all dihedral angles lie in 10.7 - 164.8 degrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshing import stuffing_kernels as kernels
+from twin.errors import RunFailed
+from twin.params import Param
+
+ALPHA_LONG = Param(0.24999, "1", 0.2, 0.25, "Labelle & Shewchuk 2007, table of safe warp thresholds (uniform mesh, best minimum angle)")
+ALPHA_SHORT = Param(0.41189, "1", 0.2, 0.5, "Labelle & Shewchuk 2007, table of safe warp thresholds (uniform mesh, best minimum angle)")
+
+LATTICE_PER_EDGE = 1.125
+"""Lattice constant for a mean edge of 1: measured 2.2 / 1.95 and 1.2 / 1.07 on a heart."""
+
+Field = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def stuff(
+    field: Field, low_mm: NDArray[np.float64], high_mm: NDArray[np.float64], lattice_mm: float
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Fill {field < 0} with tetrahedra.
+
+    field: (n, 3) mm -> (n,), negative inside and, near the surface, about the signed distance. low_mm, high_mm (3,): a box that holds
+    the body. lattice_mm: lattice constant a; lattice points lie at whole multiples of a in the coordinates of the field.
+    Returns points (n, 3) mm and positively oriented tets (m, 4) int32. Raises RunFailed if nothing is inside or the field is not finite.
+    """
+    start = np.floor(np.asarray(low_mm) / lattice_mm).astype(np.int64) - 2
+    shape = np.ceil(np.asarray(high_mm) / lattice_mm).astype(np.int64) + 3 - start
+    corners = (start + np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3)) * lattice_mm
+    points = np.concatenate([corners, corners + 0.5 * lattice_mm])
+    value = -np.asarray(field(points), float)
+    if not np.isfinite(value).all():
+        raise RunFailed("the implicit surface is not finite on the lattice")
+    sign = np.sign(value).astype(np.int8)
+    if not (sign > 0).any():
+        raise RunFailed(f"nothing lies inside the surface at a lattice constant of {lattice_mm:g} mm")
+    nx, ny, nz = (int(n) for n in shape)
+    first, second, slots = kernels.cut_edges(sign, nx, ny, nz)
+    fraction = _roots(field, points[first], points[second], value[first], value[second])
+    cut_points = points[first] + fraction[:, None] * (points[second] - points[first])
+    row, vertices, cuts = kernels.edge_table(first, second, slots, len(points))
+    kernels.warp(sign, points, vertices, cuts, first, second, fraction, cut_points, float(ALPHA_LONG), float(ALPHA_SHORT))
+    points = np.concatenate([points, cut_points])
+    tets = kernels.fill_tets(sign, points, row, cuts, nx, ny, nz)
+    used = kernels.compress(tets, len(points))
+    return points[used], tets
+
+
+def _roots(
+    field: Field, p: NDArray[np.float64], q: NDArray[np.float64], inside_p: NDArray[np.float64], inside_q: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Where the field vanishes on each segment p-q, as a fraction (n,): regula falsi with the Illinois weights, the bracket kept."""
+    t0, t1 = np.zeros(len(p)), np.ones(len(p))
+    v0, v1 = inside_p.copy(), inside_q.copy()
+    side = np.zeros(len(p), np.int8)
+    for _ in range(3):
+        root = t0 + (t1 - t0) * v0 / (v0 - v1)
+        v = -field(p + root[:, None] * (q - p))
+        low = v * v0 > 0
+        v1 = np.where(low & (side > 0), 0.5 * v1, v1)
+        v0 = np.where(~low & (side < 0), 0.5 * v0, v0)
+        side = np.where(low, 1, -1).astype(np.int8)
+        t0, v0 = np.where(low, root, t0), np.where(low, v, v0)
+        t1, v1 = np.where(low, t1, root), np.where(low, v1, v)
+    return np.clip(t0 + (t1 - t0) * v0 / (v0 - v1), 0.0, 1.0)
