@@ -121,7 +121,7 @@ def lay_on_nodes(
     annotated = np.isfinite(lat_ms)
     distance, near = cKDTree(node_points_mm[candidates]).query(points_mm[annotated])
     keep = distance <= reach_mm
-    nodes, lat = candidates[near[keep]], lat_ms[annotated][keep]
+    nodes, lat = candidates[np.asarray(near)[keep]], lat_ms[annotated][keep]
     unique, inverse = np.unique(nodes, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     groups = np.split(lat[order], np.cumsum(np.bincount(inverse))[:-1])

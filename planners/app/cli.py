@@ -1,0 +1,206 @@
+"""The command line `vtwin`. Imports of anything heavy happen inside the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from planners.app.console import Console
+from twin.errors import InputError, VtwinError
+
+app = typer.Typer(
+    name="vtwin",
+    help="From a segmentation, a map and an ECG to a ventricular tachycardia ablation plan. Research software: not a medical device.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results; never overwritten unless it holds the same run.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads for compiled kernels (default: all cores).")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Discard what an earlier run left in the output folder.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Check all inputs, say what would run and about how long, and stop.")]
+
+
+def _threads(count: int | None) -> None:
+    """Set the thread count before the first kernel runs."""
+    if count is None:
+        return
+    import numba
+
+    if count > numba.config.NUMBA_NUM_THREADS:
+        raise InputError("command line", "--threads", f"{count} asked, {numba.config.NUMBA_NUM_THREADS} available", "ask for fewer")
+    numba.set_num_threads(count)
+
+
+@app.command()
+def plan(
+    case: Annotated[Path, typer.Argument(help="Case file (TOML), for example cases/demo/case.toml.")],
+    out: Out,
+    explain: Annotated[str | None, typer.Option(help="Name the source and stage of one number of plan.json, then stop.")] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    fresh: Fresh = False,
+    dry_run: Dry = False,
+    json: Json = False,
+) -> int:
+    """Make an ablation plan: evidence, mesh, tissue, induction, lesions, outcome, report.
+
+    Example: vtwin plan cases/demo/case.toml -o out/demo
+    """
+    _threads(threads)
+    from planners.app import plan_command
+
+    console = Console(json)
+    if explain is not None:
+        return plan_command.explain(out, explain, console)
+    return plan_command.plan(case, out, console, seed=seed, fresh=fresh, dry_run=dry_run)
+
+
+@app.command()
+def mesh(
+    segmentation: Annotated[Path, typer.Argument(help="Label volume: NRRD or NIfTI.")],
+    out: Out,
+    edge: Annotated[str, typer.Option(help="Mean edge length, with unit.")] = "2.0 mm",
+    labels: Annotated[str | None, typer.Option(help="Label numbers, lv_blood=1,rv_blood=2,myocardium=3.")] = None,
+    json: Json = False,
+) -> int:
+    """Make a heart mesh with fibres and coordinates from labels.
+
+    Example: vtwin mesh cases/demo/labels.nrrd -o out/mesh --edge "1.5 mm"
+    """
+    from planners.app import mesh_command
+
+    return mesh_command.mesh(segmentation, out, edge, labels, Console(json))
+
+
+@app.command()
+def induce(
+    case: Annotated[Path, typer.Argument(help="Case file.")],
+    out: Out,
+    seed: Seed = 0,
+    threads: Threads = None,
+    fresh: Fresh = False,
+    json: Json = False,
+) -> int:
+    """Programmed stimulation alone: which sites and intervals start VT.
+
+    Example: vtwin induce cases/demo/case.toml -o out/induce
+    """
+    _threads(threads)
+    from planners.app import plan_command
+
+    return plan_command.induce(case, out, Console(json), seed=seed, fresh=fresh)
+
+
+@app.command()
+def simulate(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+    out: Out,
+    threads: Threads = None,
+    json: Json = False,
+) -> int:
+    """Run one solver experiment.
+
+    Example: vtwin simulate cases/niederer/experiment.toml -o out/niederer
+    """
+    _threads(threads)
+    from planners.app import simulate_command
+
+    return simulate_command.simulate(experiment, out, Console(json))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="File to read.")],
+    target: Annotated[Path, typer.Argument(help="File to write; its ending names the format.")],
+    json: Json = False,
+) -> int:
+    """Convert between formats; a closed heart surface becomes a label volume.
+
+    Example: vtwin convert heart.vtp labels.nrrd
+    """
+    from planners.app import convert_command
+
+    return convert_command.convert(source, target, Console(json))
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="Folder of a finished plan.")],
+    formats: Annotated[list[str] | None, typer.Option("--format", help="stl, vtp or slicer; all if not given.")] = None,
+    json: Json = False,
+) -> int:
+    """Write the overlays of a finished plan again.
+
+    Example: vtwin export out/demo --format slicer
+    """
+    from planners.app import plan_command
+
+    return plan_command.export(out, formats or [], Console(json))
+
+
+@app.command()
+def doctor(json: Json = False) -> int:
+    """Say what this machine has, what is missing and how to get it."""
+    from planners.app.doctor import as_records, examine
+
+    findings = examine()
+    lines = [f"{f.status:9s}{f.name:14s}{f.found}" + (f"  ->  {f.remedy}" if f.remedy else "") for f in findings]
+    Console(json).result(as_records(findings), lines)
+    return 1 if any(f.status == "missing" for f in findings) else 0
+
+
+@app.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(help="Only checks whose name starts with this.")] = None,
+    json: Json = False,
+) -> int:
+    """Run the analytic and published checks of the solvers.
+
+    Example: vtwin verify eikonal
+    """
+    from planners.app import checks
+
+    return checks.verify(name, Console(json))
+
+
+@app.command()
+def bench(
+    name: Annotated[str | None, typer.Argument(help="Only timings whose name starts with this.")] = None,
+    json: Json = False,
+) -> int:
+    """Time the kernels, each as a ratio to a plain reference in the same run."""
+    from planners.app import checks
+
+    return checks.bench(name, Console(json))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point: every expected failure is one line on standard error and an exit status (interface.md)."""
+    sys.exit(run(argv))
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Run one command line and return its exit status: 0 done, 1 failed, 2 wrong input, 3 expectation missed, 130 interrupted."""
+    try:
+        result: Any = app(args=argv, standalone_mode=False)
+    except VtwinError as error:
+        sys.stderr.write(f"vtwin: {error}\n")
+        return error.exit_status
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("vtwin: interrupted; what is finished is kept, the same command resumes\n")
+        return 130
+    except Exception as error:
+        # click's own complaints about the call (unknown option, missing argument) carry an exit code and a message
+        if hasattr(error, "format_message"):
+            sys.stderr.write(f"vtwin: {error.format_message()} (vtwin --help lists commands and options)\n")
+            return 2
+        raise
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,197 @@
+"""From mesh and evidence to a twin: the map is registered, velocities are fitted to it, the ECG sets what the map did not see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from meshing.electrodes import electrodes
+from meshing.sites import landmarks, pacing_sites
+from solvers.ecg import LeadField
+from solvers.eikonal.forward import EikonalForward
+from twin.calibrate.ecg import EcgFit, compare
+from twin.calibrate.registration import Registration, register
+from twin.calibrate.velocity import VelocityFit, fit_velocities, lay_on_nodes, posterior_samples, priors
+from twin.errors import RunFailed
+from twin.mesh import SURFACES, HeartMesh
+from twin.model import Twin
+from twin.params import Param
+from twin.patient import ElectroanatomicalMap, Patient
+from twin.tissue import Tissue
+
+Array = NDArray[np.float64]
+Nodes = NDArray[np.int32]
+
+LV_EARLIEST = ("aha07", "aha08", "aha10")
+"""Where a normal beat first reaches the LV endocardium: mid anterior, mid septal, inferior paraseptal (Durrer 1970)."""
+RV_EARLIEST = "rv_apex"
+RV_DELAY = Param(5.0, "ms", 0.0, 30.0, "first RV breakthrough 0-10 ms after the LV's, near the anterior papillary muscle, Durrer 1970")
+RV_CANDIDATES_MS = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
+HOLD_OUT = 0.3
+MAP_REACH_MM = 6.0
+SAMPLES = 400
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The twin, and what the report shows of how it was fitted."""
+
+    twin: Twin
+    arrival_ms: Array
+    registration: Registration | None
+    ecg: EcgFit | None
+    map_points_mm: Array
+    map_lat_ms: Array
+    map_predicted_ms: Array
+    map_bipolar_mv: Array
+
+
+def _regions(mesh: HeartMesh) -> list[str]:
+    sick = bool(mesh.in_region("border_zone", "isthmus").any())
+    return ["healthy", "border_zone"] if sick else ["healthy"]
+
+
+def _surface(mesh: HeartMesh, name: str) -> NDArray[np.int32]:
+    if name == "all":
+        return np.concatenate([mesh.surfaces[s] for s in SURFACES if s != "base"])
+    return mesh.surfaces[name]
+
+
+def _pose(mesh: HeartMesh, eam: ElectroanatomicalMap, where: str) -> Registration:
+    return register(eam.points_mm, mesh.points_mm, _surface(mesh, eam.surface), eam.landmarks, landmarks(mesh), where)
+
+
+def _without_map(mesh: HeartMesh) -> tuple[VelocityFit, dict[str, str]]:
+    """Prior alone: velocities from the literature, a normal beat's earliest sites."""
+    names, mean, sd = priors(_regions(mesh))
+    sites = pacing_sites(mesh)
+    chosen = [sites[name] for name in LV_EARLIEST if name in sites]
+    times = [0.0] * len(chosen)
+    if not chosen:
+        raise RunFailed("no LV endocardial site conducts: the twin cannot be activated")
+    if RV_EARLIEST in sites:
+        chosen.append(sites[RV_EARLIEST])
+        times.append(RV_DELAY.value)
+    none = np.zeros(0)
+    fit = VelocityFit(names, mean, np.diag(sd**2), mean, sd, np.array(chosen, np.int32), np.array(times), none, 0.0, 0)
+    return fit, dict.fromkeys(names, "prior from the literature (no map)")
+
+
+def _fit_map(
+    mesh: HeartMesh, forward: EikonalForward, eam: ElectroanatomicalMap, points_mm: Array, rng: np.random.Generator
+) -> tuple[VelocityFit, dict[str, Any], NDArray[np.int32]]:
+    """Fit to a random 70 % of the points; the others say how well the twin predicts what it was not shown."""
+    conducting = np.unique(mesh.tets[mesh.conducting()])
+    candidates = np.intersect1d(np.unique(_surface(mesh, eam.surface)), conducting).astype(np.int32)
+    held = rng.random(len(points_mm)) < HOLD_OUT
+    shown = np.where(held, np.nan, eam.lat_ms)
+    data = lay_on_nodes(points_mm, shown, candidates, mesh.points_mm, MAP_REACH_MM)
+    if len(data.node) < 20:
+        raise RunFailed(f"only {len(data.node)} annotated map points lie on the mesh: too few to fit velocities")
+    whole = eam.surface == "all"
+    fit = fit_velocities(forward, data, _regions(mesh), mesh.points_mm, max_sources=40 if whole else 12)
+    arrival = forward.arrival_ms(fit.velocities(), fit.source_nodes, fit.source_times_ms)
+    test = lay_on_nodes(points_mm, np.where(held, eam.lat_ms, np.nan), candidates, mesh.points_mm, MAP_REACH_MM)
+    error = test.lat_ms - arrival[test.node]
+    error = error[np.isfinite(error)]
+    numbers = {
+        "map_points": int(np.isfinite(eam.lat_ms).sum()),
+        "map_points_fitted": len(data.node),
+        "map_points_held_out": len(test.node),
+        "held_out_rms_ms": round(float(np.sqrt(np.mean(error**2))), 2),
+        "held_out_median_abs_ms": round(float(np.median(np.abs(error))), 2),
+        "lat_noise_ms": round(fit.noise_ms, 2),
+        "breakthrough_sites": len(fit.source_nodes),
+    }
+    return fit, numbers, candidates
+
+
+def _rv_by_ecg(
+    mesh: HeartMesh, forward: EikonalForward, model: LeadField, patient: Patient, fit: VelocityFit, progress: Callable[[str], None]
+) -> tuple[Nodes, Array, str]:
+    """An LV map does not see the RV's own breakthrough: place it at its usual site, its time is the one the ECG likes best."""
+    sites = pacing_sites(mesh)
+    if RV_EARLIEST not in sites or len(mesh.surfaces["rv_endo"]) == 0:
+        return fit.source_nodes, fit.source_times_ms, ""
+    first = float(fit.source_times_ms.min())
+    nodes = np.append(fit.source_nodes, sites[RV_EARLIEST]).astype(np.int32)
+    if patient.ecg is None:
+        return (
+            nodes,
+            np.append(fit.source_times_ms, first + RV_DELAY.value),
+            f"RV breakthrough assumed {RV_DELAY.value:g} ms after the LV's",
+        )
+    progress("placing the RV breakthrough by the ECG")
+    scores = []
+    for delay in RV_CANDIDATES_MS:
+        arrival = forward.arrival_ms(fit.velocities(), nodes, np.append(fit.source_times_ms, first + delay))
+        scores.append(compare(model, arrival, patient.ecg.value).mean_correlation)
+    best = RV_CANDIDATES_MS[int(np.argmax(scores))]
+    return nodes, np.append(fit.source_times_ms, first + best), f"RV breakthrough {best:+g} ms against the LV's, chosen by the ECG"
+
+
+def _evidence(fit: VelocityFit, source: str, numbers: Mapping[str, Any]) -> dict[str, str]:
+    """What set each parameter: said to be the prior where the data left the width almost as it was."""
+    posterior = np.sqrt(np.diag(fit.covariance))
+    return {
+        name: f"map ({source}), {numbers['map_points_fitted']} points"
+        if after < 0.7 * before
+        else "mostly the prior: the map says little about it"
+        for name, before, after in zip(fit.names, fit.prior_log_sd.tolist(), posterior.tolist(), strict=True)
+    }
+
+
+def calibrate(mesh: HeartMesh, patient: Patient, seed: int, progress: Callable[[str], None]) -> Calibration:
+    """Register, fit, predict; every stage works without the evidence that it would like and says so in `tissue.fit`."""
+    rng = np.random.default_rng([seed, 1])
+    forward = EikonalForward(mesh)
+    leads = LeadField(mesh, electrodes(mesh))
+    registration = None
+    points = lat = bipolar = np.zeros(0)
+    numbers: dict[str, Any] = {"map_points": 0}
+    if patient.eam is None:
+        fit, evidence = _without_map(mesh)
+        nodes, times = fit.source_nodes, fit.source_times_ms
+    else:
+        eam = patient.eam.value
+        registration = _pose(mesh, eam, patient.eam.source)
+        points, lat, bipolar = registration.apply(eam.points_mm), eam.lat_ms, eam.bipolar_mv
+        progress(f"map registered, {registration.median_mm:.1f} mm median distance; fitting velocities")
+        fit, numbers, _ = _fit_map(mesh, forward, eam, points, rng)
+        evidence = _evidence(fit, patient.eam.source, numbers)
+        nodes, times = fit.source_nodes, fit.source_times_ms
+        numbers["registration_median_mm"] = round(registration.median_mm, 2)
+        numbers["registration_landmarks_mm"] = {k: round(v, 2) for k, v in registration.landmark_error_mm.items()}
+        numbers["registration_ambiguity"] = registration.ambiguity
+        if eam.surface == "lv_endo":
+            nodes, times, numbers["rv_breakthrough"] = _rv_by_ecg(mesh, forward, leads, patient, fit, progress)
+    arrival = forward.arrival_ms(fit.velocities(), nodes, times)
+    ecg = compare(leads, arrival, patient.ecg.value) if patient.ecg is not None else None
+    if ecg is not None:
+        numbers["ecg"] = ecg.summary()
+    samples = posterior_samples(fit, SAMPLES, rng)
+    tissue = Tissue(
+        names=fit.names,
+        samples=samples,
+        prior_low=np.exp(fit.prior_log_mean - 1.96 * fit.prior_log_sd),
+        prior_high=np.exp(fit.prior_log_mean + 1.96 * fit.prior_log_sd),
+        evidence=evidence,
+        source_nodes=nodes,
+        source_times_ms=times,
+        fit=numbers,
+    )
+    predicted = _at_points(mesh, arrival, points) if len(points) else np.zeros(0)
+    pose = registration.transform if registration is not None else np.eye(4)
+    return Calibration(Twin(mesh, tissue, pose), arrival, registration, ecg, points.reshape(-1, 3), lat, predicted, bipolar)
+
+
+def _at_points(mesh: HeartMesh, arrival_ms: Array, points_mm: Array) -> Array:
+    """Predicted activation at the node nearest to each map point."""
+    reached = np.flatnonzero(np.isfinite(arrival_ms))
+    _, near = cKDTree(mesh.points_mm[reached]).query(points_mm)
+    return arrival_ms[reached[near]]
