@@ -57,6 +57,13 @@ class Circuit:
     exit_mm: Sequence[float]
     segment: int
     sites: Sequence[str] = ()
+    centre_mm: Sequence[float] = ()
+    isthmus_length_mm: float = 0.0
+    isthmus_velocity_m_s: float = 0.0
+    depth: str = "unknown"
+    """Where in the wall the isthmus runs: endo, mid, epi, transmural or unknown."""
+    figure_of_eight: bool = False
+    cycle_variation_ms: float = 0.0
 
 
 @dataclass(frozen=True)
