@@ -38,7 +38,8 @@ def verify(name: str | None, console: Console) -> int:
     """Print every check with value, reference, tolerance and source; status 1 if one fails."""
     records = _collect(VERIFY, "checks", name, console)
     lines = [
-        f"{'pass' if r['passed'] else 'FAIL'}  {r['name']:50s} {r['value']:.5g} {r['unit']}  (reference {r['reference']:.5g} +- {r['tolerance']:.3g}; {r['source']})"
+        f"{'pass' if r['passed'] else 'FAIL'}  {r['name']:50s} {r['value']:.5g} {r['unit']}"
+        f"  (reference {r['reference']:.5g} +- {r['tolerance']:.3g}; {r['source']})"
         for r in records
     ]
     console.result(records, [*lines, f"{sum(bool(r['passed']) for r in records)} of {len(records)} checks passed"])

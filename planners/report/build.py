@@ -1,0 +1,171 @@
+"""`report.html`: one file without network, pictures first."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
+
+from planners.report import charts, pictures, viewer
+from planners.report.palette import TISSUE
+from planners.report.story import Story, Wave
+from twin.atomic import dumps, write_text
+
+
+def headline(story: Story) -> str:
+    """The plan in two sentences."""
+    plan, outcome = story.plan, story.plan.outcome
+    tested = sorted({i.site for i in plan.inductions})
+    induced = sorted({i.site for i in plan.inductions if i.induced})
+    if not induced:
+        return f"No ventricular tachycardia could be induced from any of {len(tested)} sites; no lesion is proposed."
+    lengths = " and ".join(f"{c.cycle_length_ms:.0f} ms" for c in plan.circuits)
+    circuits = f"{len(plan.circuits)} circuit{'s' if len(plan.circuits) != 1 else ''} (cycle length {lengths})"
+    first = f"Ventricular tachycardia was induced from {len(induced)} of {len(tested)} sites, by {circuits}."
+    if not plan.targets:
+        return f"{first} No lesion set within the allowed volume and access leaves it non-inducible."
+    lesions = sum(len(t.positions_mm) for t in plan.targets)
+    after = "nothing is inducible" if outcome.get("noninducible_at_mode") else "VT is still inducible"
+    return f"{first} {lesions} lesions ({outcome['lesion_volume_ml']:.1f} mL) are proposed; afterwards {after} from any site by the same protocol."
+
+
+def _facts(story: Story) -> list[dict[str, str]]:
+    plan, outcome = story.plan, story.plan.outcome
+    facts = [
+        {
+            "value": f"{len({i.site for i in plan.inductions if i.induced})} / {len({i.site for i in plan.inductions})}",
+            "label": "sites that induce",
+            "key": "inductions",
+        },
+        {"value": str(len(plan.circuits)), "label": "circuits", "key": "circuits"},
+    ]
+    if plan.targets:
+        low, high = outcome["noninducible_interval"]
+        facts += [
+            {"value": str(sum(len(t.positions_mm) for t in plan.targets)), "label": "lesions proposed", "key": "targets"},
+            {"value": f"{outcome['lesion_volume_ml']:.1f} mL", "label": "lesion volume", "key": "outcome.lesion_volume_ml"},
+            {
+                "value": f"{100 * outcome['noninducible_probability']:.0f} %",
+                "label": f"non-inducible after ({100 * low:.0f}-{100 * high:.0f} %, {outcome['posterior_samples']} tissue samples)",
+                "key": "outcome.noninducible_probability",
+            },
+        ]
+    return facts
+
+
+def _base64(images: Mapping[str, bytes]) -> list[tuple[str, str]]:
+    return [(title, base64.b64encode(data).decode("ascii")) for title, data in images.items()]
+
+
+def _wave_group(story: Story, wave: Wave) -> dict[str, Any]:
+    finite = wave.node_ms[np.isfinite(wave.node_ms)]
+    first, last = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    text = f"One cycle of {wave.period_ms:.0f} ms." if wave.period_ms else "A single beat."
+    share = 100 * float(np.isfinite(wave.node_ms).mean())
+    return {
+        "title": wave.title,
+        "text": f"{text} {share:.0f} % of the nodes are reached.",
+        "first": 0,
+        "last": f"{last - first:.0f}",
+        "pictures": _base64(pictures.wave(story, wave, (first, last))),
+    }
+
+
+def _tissue_rows(story: Story) -> list[dict[str, Any]]:
+    tissue = story.calibration.twin.tissue
+    rows = []
+    for column, name in enumerate(tissue.names):
+        low, high = tissue.interval(name)
+        rows.append(
+            {
+                "name": name.replace("/cv_", ", ").replace("_m_s", "").replace("_", " "),
+                "mode": tissue.samples[0, column],
+                "low": low,
+                "high": high,
+                "prior_low": tissue.prior_low[column],
+                "prior_high": tissue.prior_high[column],
+                "evidence": tissue.evidence.get(name, ""),
+            }
+        )
+    return rows
+
+
+def _map_text(fit: Mapping[str, Any]) -> str:
+    if not fit.get("map_points_fitted"):
+        return ""
+    return (
+        f"{fit['map_points_fitted']} mesh nodes carry a fitted point; on the {fit['map_points_held_out']} that were held out the twin is off by "
+        f"{fit['held_out_rms_ms']} ms RMS ({fit['held_out_median_abs_ms']} ms median). {fit['breakthrough_sites']} breakthrough sites were found. "
+        f"Median distance of map points to the surface after registration: {fit['registration_median_mm']} mm. "
+        f"{fit['registration_ambiguity']} {fit.get('rv_breakthrough', '')}"
+    )
+
+
+def _plain(value: Any) -> str:
+    """A table cell: one decimal for numbers, words for truth values, nothing for nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(v) for v in value)
+    return str(value).replace("_", " ")
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Columns of a table of alternatives: scalar values only, in the order of first appearance."""
+    scalar = (str, int, float, bool, type(None))
+    return list(dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, scalar)))
+
+
+def html(story: Story) -> str:
+    """The whole report as text."""
+    folder = files("planners.report")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["plain"] = _plain
+    fit = story.calibration.twin.tissue.fit
+    ecg = story.calibration.ecg
+    layers = [("lv_endo", "LV endocardium"), ("rv_endo", "RV endocardium"), ("epi", "epicardium"), ("base", "base")]
+    layers = [(name, label) for name, label in layers if len(story.mesh.surfaces[name])]
+    layers += [("targets", "targets")] if story.plan.targets else []
+    layers += [("circuit", "circuit")] if any(len(c.path_mm) > 2 for c in story.plan.circuits) else []
+    present = [name for name in TISSUE if story.mesh.in_region(name).any()]
+    template = environment.from_string(folder.joinpath("report.html.j2").read_text(encoding="utf-8"))
+    run = story.plan.run
+    return template.render(
+        plan=story.plan.as_dict(),
+        virtual=story.virtual,
+        headline=headline(story),
+        facts=_facts(story),
+        waves=[w.title for w in story.waves],
+        layers=layers,
+        legend=[(name.replace("_", " "), "rgb(" + ",".join(str(round(255 * c)) for c in TISSUE[name]) + ")") for name in present],
+        anatomy=_base64(pictures.anatomy(story)),
+        wave_groups=[_wave_group(story, wave) for wave in story.waves],
+        plan_pictures=_base64(pictures.plan(story)) if story.plan.targets else [],
+        alternative_keys=_columns(story.plan.alternatives),
+        vt_ecg=Markup(charts.vt_ecg(story)),
+        velocity_chart=Markup(charts.velocities(story)),
+        tissue_rows=_tissue_rows(story),
+        map_fit=Markup(charts.map_fit(story)),
+        map_text=_map_text(fit),
+        sinus_ecg=Markup(charts.sinus_ecg(story)),
+        ecg_text=f"Mean correlation of the twelve leads during the QRS: {ecg.mean_correlation:.2f}." if ecg is not None else "",
+        run_text=dumps(run),
+        mesh_text=dumps(story.plan.mesh),
+        viewer_data=Markup(viewer.data(story)),
+        viewer_script=Markup(folder.joinpath("viewer.js").read_text(encoding="utf-8")),
+    )
+
+
+def write_report(story: Story, path: Path) -> None:
+    """Write `report.html` atomically."""
+    write_text(path, html(story))
