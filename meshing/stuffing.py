@@ -27,12 +27,13 @@ Field = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 def stuff(
     field: Field, low_mm: NDArray[np.float64], high_mm: NDArray[np.float64], lattice_mm: float
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.bool_]]:
     """Fill {field < 0} with tetrahedra.
 
     field: (n, 3) mm -> (n,), negative inside and, near the surface, about the signed distance. low_mm, high_mm (3,): a box that holds
     the body. lattice_mm: lattice constant a; lattice points lie at whole multiples of a in the coordinates of the field.
-    Returns points (n, 3) mm and positively oriented tets (m, 4) int32. Raises RunFailed if nothing is inside or the field is not finite.
+    Returns points (n, 3) mm, positively oriented tets (m, 4) int32 and which points lie on the surface (n,): every boundary face has three
+    of them. Raises RunFailed if nothing is inside or the field is not finite.
     """
     start = np.floor(np.asarray(low_mm) / lattice_mm).astype(np.int64) - 2
     shape = np.ceil(np.asarray(high_mm) / lattice_mm).astype(np.int64) + 3 - start
@@ -53,7 +54,8 @@ def stuff(
     points = np.concatenate([points, cut_points])
     tets = kernels.fill_tets(sign, points, row, cuts, nx, ny, nz)
     used = kernels.compress(tets, len(points))
-    return points[used], tets
+    on_surface = np.concatenate([sign == 0, np.ones(len(cut_points), bool)])
+    return points[used], tets, on_surface[used]
 
 
 def _roots(

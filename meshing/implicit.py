@@ -1,0 +1,205 @@
+"""The heart wall as one smooth function: negative inside, made from signed distances of closed cavities and a flat base.
+
+f = max(heart, -LV, -RV, base plane). Each closed region gets its own signed Euclidean distance, smoothed by one voxel; the regions are
+first extended upward through the base so that the cut by the base plane stays sharp (measured: mean error 0.06 mm at 1 mm voxels).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from twin.volume import WALL, LabelVolume
+
+SMOOTHING_VOXELS = 1.0
+"""Gaussian on the signed distances: 1 voxel gave the least error of 0.5, 0.8, 1, 1.5 on the phantom (design note on meshing)."""
+
+FAR_MM = 1.0e3
+PAD_VOXELS = 6
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Where the cavities are open: normal (3,) pointing out of the heart, n . x = offset_mm; flat if one plane describes it.
+
+    spread_mm: root mean square distance of the open voxel faces from the plane (a flat cut leaves about 0.3 voxels).
+    """
+
+    normal: NDArray[np.float64]
+    offset_mm: float
+    flat: bool
+    spread_mm: float
+
+    def height(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Signed distance above the plane, (n,) mm."""
+        return points_mm @ self.normal - self.offset_mm
+
+
+@dataclass(frozen=True)
+class ImplicitHeart:
+    """fields (k, ni, nj, nk) float32: signed distances of heart, LV and (k = 3) RV in mm, negative inside, on a grid with `affine`."""
+
+    fields: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    opening: Opening | None
+    low_mm: NDArray[np.float64]
+    high_mm: NDArray[np.float64]
+
+    def parts(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The four functions whose maximum is f: heart, -LV, -RV, base plane, (n, 4) mm."""
+        inverse = np.linalg.inv(self.affine)
+        out = np.full((len(points_mm), 4), -FAR_MM)
+        sample(self.fields, np.ascontiguousarray(inverse[:3]), np.ascontiguousarray(points_mm, dtype=np.float64), out)
+        out[:, 1 : len(self.fields)] *= -1.0
+        if self.opening is not None and self.opening.flat:
+            out[:, 3] = self.opening.height(points_mm)
+        return out
+
+    def __call__(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """f at points (n, 3) mm: negative inside the wall, (n,) mm."""
+        return self.parts(points_mm).max(axis=1)
+
+
+@njit(cache=True, nogil=True)
+def sample(fields: NDArray[np.float32], inverse: NDArray[np.float64], points: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Trilinear interpolation of fields (k, ni, nj, nk) at points (n, 3) into out (n, >= k); inverse (3, 4); clamped at the borders."""
+    kinds, ni, nj, nk = fields.shape
+    for n in range(len(points)):
+        x, y, z = points[n]
+        u = min(max(inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2] * z + inverse[0, 3], 0.0), ni - 1.0)
+        v = min(max(inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2] * z + inverse[1, 3], 0.0), nj - 1.0)
+        w = min(max(inverse[2, 0] * x + inverse[2, 1] * y + inverse[2, 2] * z + inverse[2, 3], 0.0), nk - 1.0)
+        i, j, k = min(int(u), ni - 2), min(int(v), nj - 2), min(int(w), nk - 2)
+        u, v, w = u - i, v - j, w - k
+        for f in range(kinds):
+            g = fields[f]
+            low = (g[i, j, k] * (1 - w) + g[i, j, k + 1] * w) * (1 - v) + (g[i, j + 1, k] * (1 - w) + g[i, j + 1, k + 1] * w) * v
+            high = (g[i + 1, j, k] * (1 - w) + g[i + 1, j, k + 1] * w) * (1 - v)
+            high += (g[i + 1, j + 1, k] * (1 - w) + g[i + 1, j + 1, k + 1] * w) * v
+            out[n, f] = low * (1 - u) + high * u
+
+
+def signed_distance(mask: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.float32]:
+    """Distance to the boundary of a mask in mm, negative inside; zero lies half-way between voxels."""
+    if not mask.any():
+        return np.full(mask.shape, FAR_MM, np.float32)
+    outside = ndimage.distance_transform_edt(~mask)
+    inside = ndimage.distance_transform_edt(mask)
+    return (spacing_mm * np.where(mask, 0.5 - inside, outside - 0.5)).astype(np.float32)
+
+
+def open_faces(
+    blood: NDArray[np.bool_], outside: NDArray[np.bool_], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Voxel faces between blood and the outside: centres (n, 3) mm and area-weighted outward vectors (n, 3)."""
+    centres, vectors = [], []
+    cofactor = np.linalg.det(affine[:3, :3]) * np.linalg.inv(affine[:3, :3]).T
+    for axis in range(3):
+        for sign in (-1, 1):
+            here = np.argwhere(blood & np.roll(outside, -sign, axis=axis))
+            step = np.zeros(3)
+            step[axis] = sign
+            centres.append((here + 0.5 * step) @ affine[:3, :3].T + affine[:3, 3])
+            vectors.append(np.broadcast_to(cofactor @ step, (len(here), 3)))
+    return np.concatenate(centres), np.concatenate(vectors)
+
+
+def find_opening(blood: NDArray[np.bool_], outside: NDArray[np.bool_], affine: NDArray[np.float64]) -> Opening | None:
+    """Fit a plane to where blood meets the outside; None if the cavities are closed.
+
+    The sum of the face vectors is the exact area vector of the opening whatever the staircase, so it starts the fit; the fit is a
+    trimmed least squares. Masks must not touch the border of the array.
+    """
+    centres, vectors = open_faces(blood, outside, affine)
+    voxel = abs(np.linalg.det(affine[:3, :3])) ** (1 / 3)
+    if len(centres) < 12:
+        return None
+    total = vectors.sum(axis=0)
+    if np.linalg.norm(total) < 0.05 * np.linalg.norm(vectors, axis=1).sum():
+        return None  # leaks on all sides, no opening
+    normal = total / np.linalg.norm(total)
+    offset = float(np.median(centres @ normal))
+    band = 4.0 * voxel
+    for _ in range(12):
+        near = np.abs(centres @ normal - offset) <= band
+        if near.sum() < 12:
+            break
+        middle = centres[near].mean(axis=0)
+        fitted = np.linalg.svd(centres[near] - middle, full_matrices=False)[2][2]
+        normal = fitted if fitted @ total > 0 else -fitted
+        offset = float(middle @ normal)
+        band = max(1.25 * voxel, 0.7 * band)
+    height = centres @ normal - offset
+    inlier = np.abs(height) <= 1.25 * voxel
+    # faces upright to the plane appear only where the cut is ragged or the wall leaks
+    return Opening(normal, offset, bool(inlier.mean() > 0.85), float(np.sqrt((height**2).mean())))
+
+
+def build_implicit(volume: LabelVolume) -> ImplicitHeart:
+    """The smooth implicit wall of cleaned, isotropic labels (`meshing.regions` gives the tags, not this).
+
+    volume: isotropic voxels, one heart. Returns fields on the grid of the heart's box plus a margin.
+    """
+    heart = volume.mask("lv_blood", "rv_blood", *WALL)
+    occupied = np.argwhere(heart)
+    low, high = occupied.min(axis=0) - PAD_VOXELS, occupied.max(axis=0) + PAD_VOXELS + 1
+    data = np.zeros(tuple(high - low), np.uint8)
+    source_low, source_high = np.maximum(low, 0), np.minimum(high, volume.data.shape)
+    inner = tuple(slice(a - o, b - o) for a, b, o in zip(source_low, source_high, low))
+    data[inner] = volume.data[tuple(slice(a, b) for a, b in zip(source_low, source_high))]
+    affine = volume.affine.copy()
+    affine[:3, 3] = volume.to_mm(low[None].astype(float))[0]
+    grid = LabelVolume(data, affine)
+    voxel = float(grid.spacing_mm.mean())
+    masks = [grid.mask("lv_blood", "rv_blood", *WALL), grid.mask("lv_blood")]
+    if grid.mask("rv_blood").any():
+        masks.append(grid.mask("rv_blood"))
+    opening = find_opening(grid.mask("lv_blood", "rv_blood"), ~masks[0], affine)
+    if opening is not None:
+        above = opening.height(grid.to_mm(np.argwhere(masks[0]))) > 1.5 * voxel
+        if above.mean() > 0.02:  # wall stands above the opening: a flat cut would lose it
+            opening = Opening(opening.normal, opening.offset_mm, False, opening.spread_mm)
+        masks = _extend_flat(masks, grid, opening) if opening.flat else _extend_cavities(masks, grid, opening)
+    fields = np.stack([ndimage.gaussian_filter(signed_distance(m, voxel), SMOOTHING_VOXELS, mode="nearest") for m in masks])
+    box = grid.to_mm(np.argwhere(grid.mask(*WALL)).astype(float))
+    return ImplicitHeart(fields, affine, opening, box.min(axis=0) - 2.0 * voxel, box.max(axis=0) + 2.0 * voxel)
+
+
+def _extend_flat(masks: list[NDArray[np.bool_]], grid: LabelVolume, opening: Opening) -> list[NDArray[np.bool_]]:
+    """Continue every region through the base: above the plane each voxel takes the label found just below it."""
+    voxel = float(grid.spacing_mm.mean())
+    ijk = np.stack(np.meshgrid(*(np.arange(n) for n in grid.data.shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    points = grid.to_mm(ijk)
+    height = opening.height(points)
+    above = height > -0.25 * voxel
+    below = points[above] - (height[above] + 1.25 * voxel)[:, None] * opening.normal
+    source = np.clip(np.rint(grid.to_ijk(below) + 1e-9).astype(int), 0, np.array(grid.data.shape) - 1)
+    out = []
+    for mask in masks:
+        extended = mask.copy()
+        extended.reshape(-1)[above] = mask[tuple(source.T)]
+        out.append(extended)
+    return out
+
+
+def _extend_cavities(masks: list[NDArray[np.bool_]], grid: LabelVolume, opening: Opening) -> list[NDArray[np.bool_]]:
+    """Ragged or stepped openings: each cavity is swept outward so that it cuts through the lid that the heart mask has there."""
+    outside = ~masks[0]
+    out = [masks[0]]
+    for mask in masks[1:]:
+        total = open_faces(mask, outside, grid.affine)[1].sum(axis=0)
+        size = np.linalg.norm(total)
+        normal = total / size if size > 0 else opening.normal
+        step = np.linalg.solve(grid.affine[:3, :3], normal) * float(grid.spacing_mm.mean())
+        extended = mask.copy()
+        places = np.argwhere(mask)
+        for n in range(1, PAD_VOXELS):
+            moved = np.rint(places + n * step + 1e-9).astype(int)
+            moved = moved[((moved >= 0) & (moved < np.array(mask.shape))).all(axis=1)]
+            extended[tuple(moved.T)] |= outside[tuple(moved.T)]
+        out.append(ndimage.binary_closing(extended, iterations=1) & (outside | extended))
+    return out
