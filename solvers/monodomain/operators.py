@@ -1,0 +1,139 @@
+"""Matrices of the monodomain equation on the conducting part of a mesh, in an order that keeps neighbours close in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.polynomial import Chebyshev, Polynomial
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import reverse_cuthill_mckee
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
+
+from solvers.kernels import sparse, sparse_assembly
+
+LOWEST_MASS_EIGENVALUE = 0.2
+"""Smallest eigenvalue of M_lumped^-1 M_full on P1 tetrahedra (Wathen, IMA J Numer Anal 7:449, 1987: spectrum in [1/5, 1] here)."""
+
+
+@dataclass(frozen=True)
+class Operators:
+    """Rows without diagonal (see kernels.sparse) in the solver's node order.
+
+    nodes (k,) int32: mesh node of each row; start, column: the pattern; stiffness (nnz,) = K_ij / M_L,i in 1/ms;
+    mass (nnz,) = M_full,ij / M_L,i; lumped (k,) = M_L in mm^3.
+    """
+
+    nodes: NDArray[np.int32]
+    start: NDArray[np.int32]
+    column: NDArray[np.int32]
+    stiffness: NDArray[np.float64]
+    mass: NDArray[np.float64]
+    lumped: NDArray[np.float64]
+
+    def matrices(self) -> tuple[sp.csr_array, sp.csr_array]:
+        """Full stiffness K (mm^3/ms) and consistent mass M (mm^3) with their diagonals, for reference schemes and tests."""
+        n = len(self.lumped)
+        scale = np.repeat(self.lumped, np.diff(self.start))
+        off = [sp.csr_array((scale * value, self.column, self.start), shape=(n, n)) for value in (self.stiffness, self.mass)]
+        diagonal = [-off[0].sum(axis=1), self.lumped - off[1].sum(axis=1)]
+        k, m = ((a + sp.diags_array(d)).tocsr() for a, d in zip(off, diagonal))
+        return k, m
+
+
+def build(
+    points_mm: NDArray[np.float64],
+    tets: NDArray[np.int32],
+    fibre: NDArray[np.float64],
+    d_l: NDArray[np.float64],
+    d_t: NDArray[np.float64],
+    conducting: NDArray[np.bool_] | None = None,
+) -> Operators:
+    """Assemble the operators; `conducting` (m,) leaves out scar and lesions, and nodes that touch nothing else."""
+    keep = np.ones(len(tets), bool) if conducting is None else conducting
+    used = np.unique(tets[keep])
+    local = np.full(len(points_mm), -1, np.int32)
+    local[used] = np.arange(len(used), dtype=np.int32)
+    start, column = sparse_assembly.pattern(np.ascontiguousarray(local[tets[keep]], np.int32), len(used))
+    graph = sp.csr_matrix((np.ones(len(column), np.int8), column, start.astype(np.int32)), shape=(len(used), len(used)))
+    nodes = used[reverse_cuthill_mckee(graph, symmetric_mode=True)].astype(np.int32)
+    local[nodes] = np.arange(len(nodes), dtype=np.int32)
+    inner = np.ascontiguousarray(local[tets[keep]], np.int32)
+    start, column = sparse_assembly.pattern(inner, len(nodes))
+    f, along, across = (np.ascontiguousarray(a[keep], float) for a in (fibre, d_l, d_t))
+    stiffness, mass, lumped = sparse_assembly.assemble(np.ascontiguousarray(points_mm[nodes]), inner, f, along, across, start, column)
+    per_row = np.repeat(lumped, np.diff(start))
+    return Operators(nodes, start.astype(np.int32), column, stiffness / per_row, mass / per_row, lumped)
+
+
+def inverse_mass_polynomial(theta: float, products: int) -> NDArray[np.float64]:
+    """Coefficients c_0..c_products of P(A) ~ A^-1 for A = M_L^-1 M, M = theta M_lumped + (1 - theta) M_full.
+
+    The error 1 - x P(x) is (1 - x) T(x) / T(0), T the Chebyshev polynomial of degree `products` on the spectrum of A: what Chebyshev's
+    iteration leaves when it starts from the lumped solution. It vanishes at x = 1, so total charge is conserved and smooth fields, where
+    A is nearly 1, are inverted almost exactly, whatever the degree.
+    """
+    if theta == 1.0 or products == 0:
+        return np.ones(1)
+    low = theta + (1.0 - theta) * LOWEST_MASS_EIGENVALUE
+    error = Chebyshev.basis(products, domain=[low, 1.0]).convert(kind=Polynomial) * Polynomial([1.0, -1.0])
+    return np.asarray(-error.coef[1:] / error.coef[0], dtype=np.float64)
+
+
+class Diffusion:
+    """The explicit diffusion operator P(M_L^-1 M) M_L^-1 K with its buffers, in one precision."""
+
+    def __init__(self, ops: Operators, theta: float, products: int, dtype: Any) -> None:
+        self.coefficients = inverse_mass_polynomial(theta, products)
+        self.start, self.column = ops.start, ops.column
+        self.stiffness = ops.stiffness.astype(dtype)
+        self.mass = ((1.0 - theta) * ops.mass).astype(dtype)
+        self.dtype = np.dtype(dtype)
+        n = len(ops.lumped)
+        self._y, self._even, self._odd = (np.zeros(n, dtype) for _ in range(3))
+        self._no_rows = np.zeros(n + 1, np.int32)
+
+    def last_product(self, v: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any], Any, NDArray[Any], Any]:
+        """Everything but the last mass product, which the caller fuses with its update: (start, z, scale, y, weight).
+
+        The operator applied to v is weight * y + scale * (A z) with A = (start, column, mass); without products `start` is all zero.
+        """
+        sparse.stiffness_product(self.start, self.column, self.stiffness, v, self._y)
+        c = [self.dtype.type(value) for value in self.coefficients]
+        if len(c) == 1:
+            return self._no_rows, self._y, c[0], self._y, self.dtype.type(0)
+        z, scale = self._y, c[-1]
+        for weight in c[-2:0:-1]:
+            out = self._even if z is not self._even else self._odd
+            sparse.mass_horner(self.start, self.column, self.mass, z, scale, self._y, weight, out)
+            z, scale = out, self.dtype.type(1)
+        return self.start, z, scale, self._y, c[0]
+
+    def apply(self, v: NDArray[Any]) -> NDArray[Any]:
+        """P(M_L^-1 M) M_L^-1 K v, in mV/ms: what diffusion takes from each node."""
+        start, z, scale, y, weight = self.last_product(np.ascontiguousarray(v, self.dtype))
+        out = np.empty_like(y)
+        sparse.mass_horner(start, self.column, self.mass, z, scale, y, weight, out)
+        return out
+
+
+def stability_limit_ms(ops: Operators, theta: float, products: int) -> float:
+    """Largest stable explicit step of the linear equation, 2 / lambda_max, by Arnoldi's form of the power iteration (to about 0.1 %)."""
+    n = len(ops.lumped)
+    diffusion = Diffusion(ops, theta, products, np.float64)
+    # the highest mode alternates between neighbours: a fixed rough start holds it and keeps runs reproducible
+    rough = np.random.default_rng(0).standard_normal(n)
+    if n < 32:
+        dense = np.stack([diffusion.apply(unit) for unit in np.eye(n)], axis=1)
+        return 2.0 / max(float(np.abs(np.linalg.eigvals(dense)).max()), 1e-300)
+    operator = LinearOperator((n, n), matvec=diffusion.apply, dtype=np.float64)
+    try:
+        value = eigs(operator, k=1, which="LM", v0=rough, tol=1e-3, ncv=24, return_eigenvectors=False, maxiter=200)
+        return 2.0 / abs(complex(value[0]))
+    except ArpackNoConvergence:
+        # a cluster of equal largest eigenvalues: the ratio of the plain power iteration is good enough there, with a margin
+        for _ in range(300):
+            rough = diffusion.apply(rough / np.linalg.norm(rough))
+        return 2.0 / (1.02 * float(np.linalg.norm(rough)))

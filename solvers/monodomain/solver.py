@@ -1,0 +1,261 @@
+"""The monodomain equation on a tetrahedral heart: V_t = div(D grad V) - I_ion + I_stim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.monodomain import operators
+from solvers.monodomain.log import BeatLog
+from solvers.monodomain.schemes import CrankNicolson, Explicit, Scheme
+from twin.experiment import Result, Status, Stimulus
+from twin.params import Param
+
+DT_MS = Param(0.05, "ms", 0.005, 0.1, "measured: velocity within 1 % of dt 0.005 (gates first, unsplit), design/monodomain.md")
+STABLE_SHARE = Param(0.8, "1", 0.5, 0.95, "share of the linear stability limit that is used, design/monodomain.md")
+THETA = Param(0.3, "1", 0.0, 1.0, "mass blend whose velocity error over orientations can be tuned out, design/monodomain.md")
+CAPTURE_MS = Param(20.0, "ms", 10.0, 40.0, "judgement: longest latency from the end of a pulse to an upstroke beside the electrode")
+
+
+class CellState(Protocol):
+    """What the solver asks of `solvers.ionic.Cells`."""
+
+    def initial_v(self) -> NDArray[Any]:
+        """Resting voltage of every cell, (n,) mV, float32 or float64."""
+
+    def advance(self, v: NDArray[Any], dt_ms: float, current: NDArray[Any]) -> None:
+        """Advance the gates with v, then write the ionic current (n,) mV/ms (dV/dt = -current)."""
+
+    def snapshot(self) -> Any:
+        """A copy of the state."""
+
+    def restore(self, state: Any) -> None:
+        """Go back to a copy."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to solve. dt_ms None: the smaller of DT_MS and a safe share of the stability limit.
+
+    theta: share of lumped mass in the diffusion; products: mass products per explicit step; scheme: "explicit" or "reference"
+    (Crank-Nicolson, conjugate gradients); capacitance_uF_mm3: chi Cm, turns stimulus strengths into mV/ms.
+    """
+
+    dt_ms: float | None = None
+    theta: float = THETA.value
+    products: int = 2
+    scheme: str = "explicit"
+    threshold_mv: float = -40.0
+    recovery_mv: float = -70.0
+    capacitance_uF_mm3: float = 1.4
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Complete state of a Monodomain: branch from it as often as needed."""
+
+    step: int
+    v: NDArray[Any]
+    cells: Any
+    log: Any
+    scheme: Any
+    quiet_since: int
+
+
+@dataclass(frozen=True)
+class _Pulse:
+    rows: NDArray[np.int32]
+    beside: NDArray[np.int32]
+    start_ms: float
+    end_ms: float
+    rate_mv_ms: float
+
+
+class Monodomain:
+    """Solver on the conducting part of a mesh.
+
+    points_mm (n, 3), tets (m, 4), fibre (m, 3), d_l, d_t (m,) mm^2/ms, conducting (m,) bool (None: all), kappa_l, kappa_t (m,) factors on
+    d_l and d_t that correct the velocity for the mesh (None: 1). `cells` is called once with the mesh nodes (k,) int32 in the solver's
+    order and returns their Cells, for example `lambda nodes: Cells(models, region_of_node[nodes])`.
+    """
+
+    def __init__(
+        self,
+        points_mm: NDArray[np.float64],
+        tets: NDArray[np.int32],
+        fibre: NDArray[np.float64],
+        d_l: NDArray[np.float64],
+        d_t: NDArray[np.float64],
+        cells: Callable[[NDArray[np.int32]], CellState],
+        settings: Settings | None = None,
+        *,
+        conducting: NDArray[np.bool_] | None = None,
+        kappa_l: NDArray[np.float64] | None = None,
+        kappa_t: NDArray[np.float64] | None = None,
+    ) -> None:
+        settings = settings or Settings()
+        d_l = d_l if kappa_l is None else d_l * kappa_l
+        d_t = d_t if kappa_t is None else d_t * kappa_t
+        self.points_mm = points_mm
+        self.ops = operators.build(points_mm, tets, fibre, d_l, d_t, conducting)
+        self.limit_ms = operators.stability_limit_ms(self.ops, settings.theta, settings.products)
+        explicit = settings.scheme == "explicit"
+        bound = STABLE_SHARE.value * self.limit_ms if explicit else math.inf
+        self.dt_ms = settings.dt_ms if settings.dt_ms is not None else min(DT_MS.value, bound)
+        self.settings = replace(settings, dt_ms=self.dt_ms)
+        self.nodes = self.ops.nodes
+        self._row = np.full(len(points_mm), -1, np.int32)
+        self._row[self.nodes] = np.arange(len(self.nodes), dtype=np.int32)
+        self.cells = cells(self.nodes)
+        self._v = np.ascontiguousarray(self.cells.initial_v()).copy()
+        self._current = np.zeros_like(self._v)
+        self.log = BeatLog(len(self.nodes), settings.threshold_mv, settings.recovery_mv)
+        self._scheme: Scheme
+        if explicit:
+            self._scheme = Explicit(self.ops, settings.theta, settings.products, self.dt_ms, self._v.dtype)
+        else:
+            self._scheme = CrankNicolson(self.ops, settings.theta, self.dt_ms)
+        self._step = 0
+        self._quiet_since = 0
+
+    @property
+    def time_ms(self) -> float:
+        """Time since rest."""
+        return self._step * self.dt_ms
+
+    def v_mv(self) -> NDArray[np.float64]:
+        """Voltage of every mesh node, (n,) mV, NaN where nothing conducts."""
+        out = np.full(len(self._row), np.nan)
+        out[self.nodes] = self._v
+        return out
+
+    def set_v_mv(self, v: NDArray[np.float64]) -> None:
+        """Impose a voltage, (n,) mV at mesh nodes; the cells keep their gates."""
+        self._v[:] = v[self.nodes]
+
+    def snapshot(self) -> Snapshot:
+        """Copy the complete state."""
+        return Snapshot(self._step, self._v.copy(), self.cells.snapshot(), self.log.snapshot(), self._scheme.snapshot(), self._quiet_since)
+
+    def restore(self, state: Snapshot) -> None:
+        """Go back to a copied state; what follows is bit for bit what followed then."""
+        self._step, self._quiet_since = state.step, state.quiet_since
+        self._v[:] = state.v
+        self.cells.restore(state.cells)
+        self.log.restore(state.log)
+        self._scheme.restore(state.scheme)
+
+    def run(
+        self,
+        stimuli: Sequence[Stimulus],
+        until_ms: float,
+        *,
+        probes: NDArray[np.integer] | None = None,
+        probe_every_ms: float = 1.0,
+        stop: Callable[[Monodomain], str | None] | None = None,
+        quiet_ms: float | None = None,
+        watch: Callable[[float, NDArray[np.float64]], None] | None = None,
+        every_ms: float = 1.0,
+        progress: Callable[[float], None] | None = None,
+    ) -> Result:
+        """Advance to `until_ms` (counted from rest, not from now) and say how it went.
+
+        probes: mesh nodes sampled every `probe_every_ms` (NaN where nothing conducts). Every `every_ms`: `stop` may return a reason to
+        end, `watch` receives time and v_mv(), `progress` the fraction done. quiet_ms: end once no node was above the threshold for so
+        long and no pulse is left. The activations returned are those since rest, so a branch includes the train it came from.
+        Ends as DONE, STOPPED, NO_CAPTURE (pulses were given and none was followed by an upstroke beside its electrode) or DIVERGED.
+        """
+        pulses = [p for s in stimuli for p in self._pulses(s) if p.end_ms > self.time_ms + 1e-9 and p.start_ms < until_ms - 1e-9]
+        first_beat, first_step = self.log.size, self._step
+        last_step = round(until_ms / self.dt_ms)
+        last_pulse_ms = max((p.end_ms for p in pulses), default=self.time_ms)
+        probe_rows = self._row[np.asarray(probes if probes is not None else [], dtype=np.int64)]
+        probe_steps, every_steps = (max(1, round(ms / self.dt_ms)) for ms in (probe_every_ms, every_ms))
+        times: list[float] = []
+        traces: list[NDArray[np.float64]] = []
+        status, message = Status.DONE, f"reached {until_ms:g} ms"
+        while True:
+            if probe_rows.size and self._step % probe_steps == 0:
+                times.append(self.time_ms)
+                traces.append(np.where(probe_rows < 0, np.nan, self._v[np.maximum(probe_rows, 0)].astype(float)))
+            if self._step % every_steps == 0:
+                if watch is not None:
+                    watch(self.time_ms, self.v_mv())
+                if progress is not None:
+                    progress((self._step - first_step) / max(1, last_step - first_step))
+                reason = stop(self) if stop is not None else None
+                if reason is not None:
+                    status, message = Status.STOPPED, reason
+                    break
+            if self._step >= last_step:
+                break
+            above, wrong = self._advance(pulses)
+            if wrong >= 0:
+                status, message = Status.DIVERGED, self._divergence(wrong)
+                break
+            self._quiet_since = self._step if above else self._quiet_since
+            if quiet_ms is not None and self.time_ms - max(self._quiet_since * self.dt_ms, last_pulse_ms) >= quiet_ms:
+                status, message = Status.STOPPED, f"quiet: no node above {self.settings.threshold_mv:g} mV for {quiet_ms:g} ms"
+                break
+        captured = self._captured(pulses, first_beat)
+        over = [c for c, p in zip(captured, pulses) if p.end_ms + CAPTURE_MS.value <= self.time_ms]
+        if over and not any(captured) and status in (Status.DONE, Status.STOPPED):
+            status, message = (
+                Status.NO_CAPTURE,
+                "no pulse was followed by an upstroke beside its electrode; raise strength, duration or area",
+            )
+        sampled = np.array(traces).reshape(len(times), len(probe_rows))
+        return Result(status, message, self.log.activations(self.nodes), np.array(times), sampled, self._summary(captured))
+
+    def _advance(self, pulses: Sequence[_Pulse]) -> tuple[int, int]:
+        """One step: gates and ionic current from V_n, stimulus, diffusion. Returns nodes above the threshold and a bad row or -1."""
+        now = self.time_ms
+        self.cells.advance(self._v, self.dt_ms, self._current)
+        for p in pulses:
+            share = (min(p.end_ms, now + self.dt_ms) - max(p.start_ms, now)) / self.dt_ms
+            if share > 1e-9:
+                self._current[p.rows] -= self._v.dtype.type(min(share, 1.0) * p.rate_mv_ms)
+        self._scheme.advance(self._v, self._current, now, self.log)
+        self._step += 1
+        return self.log.collect()
+
+    def _pulses(self, s: Stimulus) -> list[_Pulse]:
+        rows = self._row[np.asarray(s.nodes, dtype=np.int64)]
+        rows = np.unique(rows[rows >= 0])
+        beside = np.concatenate([np.zeros(0, np.int32), *(self.ops.column[self.ops.start[r] : self.ops.start[r + 1]] for r in rows)])
+        beside = np.setdiff1d(beside, rows)
+        rate = s.strength_uA_mm3 / self.settings.capacitance_uF_mm3
+        return [_Pulse(rows, beside, start, start + s.duration_ms, rate) for start in s.start_ms]
+
+    def _captured(self, pulses: Sequence[_Pulse], first_beat: int) -> list[bool]:
+        rows, up_ms = self.log.since(first_beat)
+        late = CAPTURE_MS.value
+        return [bool(np.isin(rows[(up_ms >= p.start_ms) & (up_ms <= p.end_ms + late)], p.beside).any()) for p in pulses]
+
+    def _divergence(self, row: int) -> str:
+        node = int(self.nodes[row])
+        x, y, z = self.points_mm[node]
+        return (
+            f"diverged at node {node} ({x:.2f}, {y:.2f}, {z:.2f} mm), {self.time_ms:.3f} ms: dt is {self.dt_ms:g} ms and the stability"
+            f" limit of this mesh {self.limit_ms:.4g} ms; use dt below {STABLE_SHARE.value * self.limit_ms:.3g} ms"
+        )
+
+    def _summary(self, captured: list[bool]) -> dict[str, Any]:
+        return {
+            "nodes": len(self.nodes),
+            "nodes_excluded": len(self._row) - len(self.nodes),
+            "dt_ms": self.dt_ms,
+            "dt_limit_ms": self.limit_ms,
+            "steps": self._step,
+            "end_ms": self.time_ms,
+            "scheme": self.settings.scheme,
+            "theta": self.settings.theta,
+            "mass_products": self.settings.products,
+            "captured": captured,
+            "beats": self.log.size,
+        }
