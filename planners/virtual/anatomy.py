@@ -88,11 +88,11 @@ class Anatomy:
         return float(np.sqrt(1000.0 * self.lv_edv_ml / (per_length * self.length_mm)))
 
     def axes(self) -> Array:
-        """Rows: unit vectors s (septum), a (anterior), h (apex) in LPS; a right-handed triad."""
+        """Rows: unit vectors s (septum), a (anterior), h (apex) in LPS; seen from the apex the septum is left, anterior up."""
         h = np.asarray(self.apex_lps) / np.linalg.norm(self.apex_lps)
         s = np.asarray(self.septum_lps) - np.dot(self.septum_lps, h) * h
         s /= np.linalg.norm(s)
-        return np.stack([s, np.cross(h, s), h])
+        return np.stack([s, np.cross(s, h), h])
 
     def to_heart(self, points_mm: Array) -> Array:
         """LPS mm (n, 3) to the heart's frame (s, a, h) mm."""

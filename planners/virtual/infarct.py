@@ -96,7 +96,7 @@ def heart_axes(volume: LabelVolume) -> HeartAxes:
     rv = volume.to_mm(np.argwhere(volume.mask("rv_blood"))).mean(axis=0) - base
     s = rv - (rv @ h) * h
     s /= np.linalg.norm(s)
-    return HeartAxes(base, np.stack([s, np.cross(h, s), h]), float(((blood - base) @ h).max()))
+    return HeartAxes(base, np.stack([s, np.cross(s, h), h]), float(((blood - base) @ h).max()))
 
 
 @dataclass(frozen=True)

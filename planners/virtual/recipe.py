@@ -34,7 +34,9 @@ def read_recipe(path: Path) -> Recipe:
         raise InputError(path, "recipe", str(error), "give a readable TOML file") from None
     unknown = set(table) - {"seed", "anatomy", "infarct", "patient"}
     if unknown or not isinstance(table.get("seed"), int):
-        raise InputError(path, ", ".join(sorted(unknown)) or "seed", "not a key of a recipe or missing", "use seed, anatomy, infarct, patient")
+        raise InputError(
+            path, ", ".join(sorted(unknown)) or "seed", "not a key of a recipe or missing", "use seed, anatomy, infarct, patient"
+        )
     try:
         infarct = spec_from(table["infarct"]) if "infarct" in table else None
     except TypeError as error:
