@@ -99,7 +99,9 @@ def _record(kind: Any, where: str, field: str, values: dict[str, Any]) -> Any:
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            raise InputError(where, f"{field}.{key}", "unknown key", f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}")
+            raise InputError(
+                where, f"{field}.{key}", "unknown key", f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            )
     for key in known:
         if key not in values:
             raise InputError(where, f"{field}.{key}", "is missing", "add it, see planners/pacing/protocols/quick.toml")
@@ -114,4 +116,6 @@ def _check(where: str, protocol: Protocol) -> None:
         if not 0 < extra.floor_ms <= extra.start_ms or extra.step_ms <= 0:
             raise InputError(where, "extra", "needs 0 < floor_ms <= start_ms and a positive step", "correct the protocol")
     if not protocol.drives or protocol.stop_after < 1 or protocol.sustained.after_ms <= 0:
-        raise InputError(where, "drive, stop_after, sustained", "at least one drive, one induction and a positive time", "correct the protocol")
+        raise InputError(
+            where, "drive, stop_after, sustained", "at least one drive, one induction and a positive time", "correct the protocol"
+        )

@@ -1,0 +1,108 @@
+"""Induction in a twin: the reduced model of its mesh and tissue, paced from the sites of a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshing.sites import pacing_sites, site_nodes
+from planners.pacing.engine import InductionRun, Progress, induce_model
+from planners.pacing.protocol import Protocol
+from planners.pacing.site import Site
+from solvers.eikonal.reentrant import ReentrantEikonal, Settings
+from solvers.eikonal.restitution import RestitutionTable, load_tables
+from twin.errors import InputError
+from twin.model import Twin
+
+
+@dataclass(frozen=True)
+class PacingSettings:
+    """solver: of the reduced model; tables: region -> restitution, None = the shipped ones; ensemble: further (wait_ms, extension_ms)
+    settings that vote on every site's first sustained induction (the numbers that decide inducibility are not known: reentry.md, 3).
+    """
+
+    solver: Settings = field(default_factory=Settings)
+    tables: Mapping[str, RestitutionTable] | None = None
+    ensemble: tuple[tuple[float, float], ...] = ()
+
+
+def model_of(twin: Twin, settings: PacingSettings, tissue_sample: int = 0, blocked: NDArray[np.bool_] | None = None) -> ReentrantEikonal:
+    """The reduced model of a twin for one posterior sample, with lesions (m,) bool blocked."""
+    tables = load_tables() if settings.tables is None else settings.tables
+    model = ReentrantEikonal(twin.mesh, twin.tissue.velocities(tissue_sample), tables, settings.solver)
+    return model if blocked is None else model.with_blocked(blocked)
+
+
+def stimulus_sites(twin: Twin, protocol: Protocol, sites: Sequence[str] = ()) -> dict[str, NDArray[np.int32]]:
+    """Nodes to stimulate for each asked site (empty: the protocol's own); an unknown name raises InputError."""
+    known = pacing_sites(twin.mesh)
+    out: dict[str, NDArray[np.int32]] = {}
+    for name in sites or protocol.sites:
+        if name not in known:
+            raise InputError("plan", "sites", f"no pacing site {name!r} in this heart", f"use some of {', '.join(sorted(known))}")
+        out[name] = site_nodes(twin.mesh, known[name], protocol.stimulus_radius_mm)
+    return out
+
+
+def induce(
+    twin: Twin,
+    protocol: Protocol,
+    sites: Sequence[str] = (),
+    settings: PacingSettings | None = None,
+    *,
+    tissue_sample: int = 0,
+    blocked: NDArray[np.bool_] | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    threads: int = 1,
+    stop_at_first: bool = False,
+) -> InductionRun:
+    """Pace a twin from every site.
+
+    sites: names of `meshing.sites` (empty: the protocol's own); blocked (m,) bool: lesions; folder: keeps each site's result, so that a
+    run that was cut off goes on where it was; stop_at_first: no further site once one has induced (sites are then paced in order).
+    The result does not depend on `threads`. Raises InputError if a drive captures from none of the sites.
+    """
+    settings = settings or PacingSettings()
+    model = model_of(twin, settings, tissue_sample, blocked)
+    nodes = stimulus_sites(twin, protocol, sites)
+    run = induce_model(
+        model,
+        nodes,
+        protocol,
+        folder=folder,
+        progress=progress,
+        threads=threads,
+        stop_at_first=stop_at_first,
+        # a lesion may lie under a stimulus: that is no mistake of the user's
+        require_capture=blocked is None,
+    )
+    return _vote(run, twin, protocol, nodes, settings, tissue_sample, blocked) if settings.ensemble else run
+
+
+def _vote(
+    run: InductionRun,
+    twin: Twin,
+    protocol: Protocol,
+    nodes: Mapping[str, NDArray[np.int32]],
+    settings: PacingSettings,
+    tissue_sample: int,
+    blocked: NDArray[np.bool_] | None,
+) -> InductionRun:
+    """Ask every other setting of the ensemble whether each site's first sustained induction holds; the vote goes into its note."""
+    votes: dict[str, int] = dict.fromkeys(run.inducing_sites, 1)
+    for wait_ms, extension_ms in settings.ensemble:
+        solver = replace(settings.solver, wait_ms=wait_ms, extension_ms=extension_ms)
+        model = model_of(twin, replace(settings, solver=solver), tissue_sample, blocked)
+        for site in votes:
+            votes[site] += bool(Site(model, nodes[site], protocol, site).pace().episodes)
+    total = len(settings.ensemble) + 1
+    marked = tuple(
+        replace(i, note=f"{i.note}; induced in {votes[i.site]} of {total} settings of wait and extension") if i.induced else i
+        for i in run.inductions
+    )
+    return replace(run, inductions=marked)

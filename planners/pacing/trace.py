@@ -1,0 +1,105 @@
+"""Activation logs of consecutive runs as one, and what pacing reads from them: capture, reentry, steadiness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.experiment import Activations
+
+STIMULUS, UNKNOWN = -1, -2
+"""Parents that are no row of the log: a stimulus, and an activation older than the log."""
+
+BACKSTEP_MS = 3.0
+"""A correction may move a firing back by this much, so a parent may stand slightly after its child."""
+
+
+def join(parts: Sequence[tuple[Activations, NDArray[np.integer]]]) -> Activations:
+    """Join logs of consecutive runs into one in time order, with parents as indices into it.
+
+    parts: (log, parent_node (k,)) where parent_node is the node that fired, -1 for a stimulus. A parent older than the joined log
+    becomes UNKNOWN.
+    """
+    node = np.concatenate([log.node for log, _ in parts] or [np.zeros(0, np.int32)]).astype(np.int32)
+    time = np.concatenate([log.activation_ms for log, _ in parts] or [np.zeros(0)])
+    recovery = np.concatenate([log.recovery_ms for log, _ in parts] or [np.zeros(0)])
+    parent_node = np.concatenate([p for _, p in parts] or [np.zeros(0, np.int64)]).astype(np.int64)
+    order = np.lexsort((node, time))
+    node, time, recovery, parent_node = node[order], time[order], recovery[order], parent_node[order]
+    return Activations(node, time, recovery, _link(node, time, parent_node))
+
+
+def _link(node: NDArray[np.int32], time: NDArray[np.float64], parent_node: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Row of each row's parent: the last firing of the parent's node that is not later than the row (or its back-step)."""
+    # node and time as one sortable number: 2**24 ms is hours, and 1/256 ms is left for a million nodes
+    span = float(2**24)
+    by_node = np.lexsort((time, node))
+    key = node[by_node] * span + time[by_node]
+    at = np.searchsorted(key, parent_node * span + time + BACKSTEP_MS, side="right") - 1
+    row = by_node[np.maximum(at, 0)] if len(by_node) else np.zeros(0, np.int64)
+    known = (at >= 0) & (parent_node >= 0) & (node[row] == parent_node) & (row != np.arange(len(node)))
+    return np.where(parent_node < 0, STIMULUS, np.where(known, row, UNKNOWN)).astype(np.int32)
+
+
+def roots(log: Activations) -> NDArray[np.int64]:
+    """Row of the oldest known ancestor of each row, (k,): found by pointer doubling."""
+    up = np.where(log.parent >= 0, log.parent, np.arange(len(log.node))).astype(np.int64)
+    for _ in range(64):
+        further = up[up]
+        if (further == up).all():
+            break
+        up = further
+    return up
+
+
+def wave_of(log: Activations, stimulus_ms: float, within_ms: float = 10.0) -> NDArray[np.bool_]:
+    """Rows of the wave that a stimulus started (it included), (k,) bool."""
+    root = roots(log)
+    born = (log.parent == STIMULUS) & (log.activation_ms >= stimulus_ms - 1e-6) & (log.activation_ms <= stimulus_ms + within_ms)
+    return born[root]
+
+
+def captured(log: Activations, stimulus_ms: float) -> bool:
+    """True if a stimulus started a wave that left the stimulated nodes: it fired at least as many others."""
+    wave = wave_of(log, stimulus_ms)
+    own = int((wave & (log.parent == STIMULUS)).sum())
+    return own > 0 and int(wave.sum()) >= 2 * own
+
+
+def reentered(log: Activations, stimulus_ms: float) -> int:
+    """How many extra times the wave of the last stimulus came back to the node that it visited most often."""
+    nodes = log.node[wave_of(log, stimulus_ms)]
+    return int(np.bincount(nodes).max()) - 1 if len(nodes) else 0
+
+
+def steady_cycle_ms(log: Activations, since_ms: float, cycles: int, tolerance: float) -> float | None:
+    """Cycle length if most nodes that fired lately have their last `cycles` intervals within `tolerance` of the median, else None."""
+    rows = log.activation_ms >= since_ms
+    node, time = log.node[rows], log.activation_ms[rows]
+    order = np.lexsort((time, node))
+    node, time = node[order], time[order]
+    if len(node) <= cycles:
+        return None
+    full = np.flatnonzero(np.append(node[1:] != node[:-1], True))
+    full = full[full >= cycles]
+    full = full[node[full - cycles] == node[full]]
+    active = len(np.unique(node[time > time.max() - 400.0]))
+    if len(full) < 0.5 * active:
+        return None
+    laps = np.stack([time[full - k] - time[full - k - 1] for k in range(cycles)], axis=1)
+    middle = float(np.median(laps))
+    steady = (np.abs(laps - middle) <= tolerance * middle).all(axis=1)
+    return middle if steady.sum() >= 0.5 * active else None
+
+
+def tail(log: Activations, since_ms: float) -> Activations:
+    """The rows from a time on, parents renumbered; older parents become UNKNOWN."""
+    keep = np.flatnonzero(log.activation_ms >= since_ms)
+    number = np.full(len(log.node), UNKNOWN, np.int32)
+    number[keep] = np.arange(len(keep), dtype=np.int32)
+    parent = log.parent[keep]
+    return Activations(
+        log.node[keep], log.activation_ms[keep], log.recovery_ms[keep], np.where(parent >= 0, number[np.maximum(parent, 0)], parent)
+    )
