@@ -9,17 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from meshing.implicit import FAR_MM, find_opening
+from meshing.implicit import find_opening
+from meshing.resample import THICK_SLICES
 from twin.errors import InputError
 from twin.volume import LABELS, WALL, LabelVolume
 
-MAX_VOXEL_MM = 1.5
-MIN_VOXEL_MM = 0.75
 SECOND_HEART = 0.2
 """A second body with more than this share of the wall is another heart, not an island."""
-
-THICK_SLICES = 1.6
-"""Slices are interpolated one by one when they are this many times thicker than the pixels."""
 
 FACE_NEIGHBOURS = ndimage.generate_binary_structure(3, 1)
 
@@ -161,98 +157,3 @@ def _largest(mask: NDArray[np.bool_], structure: NDArray) -> NDArray[np.bool_]:
     if count < 2:
         return mask
     return body == 1 + int(np.argmax(np.bincount(body.ravel())[1:]))
-
-
-def isotropic(volume: LabelVolume) -> LabelVolume:
-    """Labels on cubic voxels of 0.75 - 1.5 mm; unchanged if they are that already.
-
-    Heart, cavities and each wall label become signed distances, interpolated linearly; where slices are thick the distance is measured
-    within each slice, the open base slice is repeated to its half thickness and then cut, other ends shrink to nothing (measured: better
-    than nearest, Gaussian label or morphological interpolation).
-    """
-    spacing = volume.spacing_mm
-    target = float(np.clip(spacing.min(), MIN_VOXEL_MM, MAX_VOXEL_MM))
-    if np.abs(spacing / target - 1.0).max() < 0.02:
-        return volume
-    occupied = np.argwhere(volume.mask("lv_blood", "rv_blood", *WALL))
-    low, high = occupied.min(axis=0) - 2, occupied.max(axis=0) + 3
-    data = np.pad(volume.data, 2)[tuple(slice(a + 2, b + 2) for a, b in zip(low, high))]
-    grid = LabelVolume(data, volume.affine)
-    axis = int(np.argmax(spacing))
-    thick = axis if spacing[axis] > THICK_SLICES * np.delete(spacing, axis).max() else None
-    shape = np.ceil(np.array(data.shape) * spacing / target).astype(int)
-    # fractional old index of the new voxel centres, along each axis
-    old = [np.clip((np.arange(n) + 0.5) * target / s - 0.5, 0, d - 1) for n, s, d in zip(shape, spacing, data.shape)]
-    heart, cut = _interpolate(grid, grid.mask("lv_blood", "rv_blood", *WALL), thick, old, opens=True)
-    out = np.zeros(tuple(shape), np.uint8)
-    out[heart < 0] = _wall_labels(grid, thick, old)[heart < 0]
-    for cavity in ("lv_blood", "rv_blood"):
-        if grid.mask(cavity).any():
-            out[(_interpolate(grid, grid.mask(cavity), thick, old, opens=True)[0] < 0) & (heart < 0)] = LABELS[cavity]
-    out[cut] = 0
-    affine = volume.affine.copy()
-    affine[:3, :3] *= target / spacing
-    affine[:3, 3] = volume.to_mm((low + 0.5 * target / spacing - 0.5)[None])[0]
-    return replace(volume, data=out, affine=affine)
-
-
-def _interpolate(
-    grid: LabelVolume, mask: NDArray[np.bool_], thick: int | None, old: list[NDArray[np.float64]], opens: bool = False
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Signed distance of a mask on the new grid, and the new voxels beyond an open end (to be cut)."""
-    spacing = grid.spacing_mm
-    cut = np.zeros(tuple(len(o) for o in old), bool)
-    if thick is None:
-        distance = _distance(mask, spacing)
-    else:
-        planes = np.moveaxis(mask, thick, 0)
-        distance = np.stack([_distance(plane, np.delete(spacing, thick)) for plane in planes])
-        blood, heart = (
-            np.moveaxis(grid.mask(*names), thick, 0).any(axis=(1, 2))
-            for names in (("lv_blood", "rv_blood"), ("lv_blood", "rv_blood", *WALL))
-        )
-        filled = planes.any(axis=(1, 2))
-        for k in np.flatnonzero(~filled):
-            beside = [n for n in (k - 1, k + 1) if 0 <= n < len(filled) and filled[n]]
-            for n in beside:
-                is_open = opens and blood[n] and not heart[k]
-                ends = distance[n] if is_open else distance[n] - distance[n].min() + 0.5 * spacing.min()
-                distance[k] = np.minimum(distance[k], ends)
-                if is_open:
-                    past = (old[thick] - n) * np.sign(k - n) > 0.5
-                    np.moveaxis(cut, thick, 0)[past] = True
-        distance = np.moveaxis(distance, 0, thick)
-    for axis, position in enumerate(old):
-        below = np.minimum(position.astype(int), distance.shape[axis] - 2)
-        weight = (position - below).reshape([-1 if a == axis else 1 for a in range(3)]).astype(np.float32)
-        distance = np.take(distance, below, axis) * (1 - weight) + np.take(distance, below + 1, axis) * weight
-    return distance, cut
-
-
-def _wall_labels(grid: LabelVolume, thick: int | None, old: list[NDArray[np.float64]]) -> NDArray[np.uint8]:
-    """Wall label of every new voxel: labels extended off the wall, the one whose distance is most negative."""
-    wall = grid.mask(*WALL)
-    # within a thick slice first: the next slice only where this one has no wall at all
-    step = np.array([1e3 if axis == thick else s for axis, s in enumerate(grid.spacing_mm)])
-    nearest = ndimage.distance_transform_edt(~wall, sampling=step, return_distances=False, return_indices=True)
-    extended = grid.data[tuple(nearest)]
-    numbers = [int(value) for value in np.unique(extended)]
-    best = np.full(tuple(len(o) for o in old), np.inf, np.float32)
-    out = np.full(best.shape, numbers[0], np.uint8)
-    for number in numbers:
-        distance, _ = _interpolate(grid, extended == number, thick, old)
-        nearer = distance < best
-        best[nearer], out[nearer] = distance[nearer], number
-    return out
-
-
-def _distance(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Signed distance in mm with zero half-way between voxels (to the smaller spacing), negative inside."""
-    if not mask.any():
-        return np.full(mask.shape, FAR_MM, np.float32)
-    if mask.all():
-        return np.full(mask.shape, -FAR_MM, np.float32)
-    half = 0.5 * float(spacing.min())
-    outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
-    inside = ndimage.distance_transform_edt(mask, sampling=spacing)
-    return np.where(mask, half - inside, outside - half).astype(np.float32)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from meshing.implicit import build_implicit
-from meshing.label_grid import canonical, check_affine, check_labels, clean, isotropic
-from meshing.quality import measure
+from meshing.label_grid import canonical, check_affine, check_labels, clean
+from meshing.quality import measure, tet_volumes
 from meshing.regions import region_of
+from meshing.resample import isotropic
 from meshing.stuffing import LATTICE_PER_EDGE, stuff
 from meshing.surfaces import boundary_faces, remove_pinches, split_surfaces, topology
 from twin.errors import InputError, RunFailed
@@ -34,10 +35,10 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
     check_labels(labels, where)
     labels, repairs = clean(labels)
     label_ml = labels.volume_ml(*WALL)
-    labels = isotropic(labels)
+    labels, _ = clean(isotropic(labels))
     heart = build_implicit(labels)
     points, tets, on_surface = stuff(heart, heart.low_mm, heart.high_mm, LATTICE_PER_EDGE * edge_mm)
-    volumes = _volumes(points, tets)
+    volumes = tet_volumes(points, tets)
     if (volumes <= 0).any():
         raise RunFailed(f"{int((volumes <= 0).sum())} inverted tetrahedra in the mesh of {where}")
     keep, on_surface = remove_pinches(tets, volumes, on_surface)
@@ -64,12 +65,6 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
         sheet=np.zeros((len(tets), 3)),
         quality=quality,
     )
-
-
-def _volumes(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
-    """Signed volume of each tetrahedron, mm^3."""
-    a, b, c, d = (points[column] for column in tets.T)
-    return np.einsum("ij,ij->i", b - a, np.cross(c - a, d - a)) / 6.0
 
 
 def _compress(tets: np.ndarray, n_points: int) -> tuple[np.ndarray, np.ndarray]:

@@ -40,11 +40,46 @@ def dihedral_angles(points: NDArray[np.float64], tets: NDArray[np.int32]) -> tup
     return smallest, largest
 
 
-def mean_edge_mm(points_mm: NDArray[np.float64], tets: NDArray[np.int32]) -> float:
+@njit(cache=True, nogil=True)
+def tet_volumes(points: NDArray[np.float64], tets: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Signed volume of each tetrahedron, (m,) mm^3."""
+    out = np.empty(len(tets))
+    for t in range(len(tets)):
+        a, b, c, d = points[tets[t, 0]], points[tets[t, 1]], points[tets[t, 2]], points[tets[t, 3]]
+        ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+        vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+        wx, wy, wz = d[0] - a[0], d[1] - a[1], d[2] - a[2]
+        out[t] = (ux * (vy * wz - vz * wy) + uy * (vz * wx - vx * wz) + uz * (vx * wy - vy * wx)) / 6.0
+    return out
+
+
+@njit(cache=True, nogil=True)
+def mean_edge_mm(points: NDArray[np.float64], tets: NDArray[np.int32]) -> float:
     """Mean length of the edges, each counted once."""
-    pairs = np.concatenate([tets[:, [a, b]] for a, b in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))]).astype(np.int64)
-    key = np.unique(pairs.min(axis=1) * len(points_mm) + pairs.max(axis=1))
-    return float(np.linalg.norm(points_mm[key // len(points_mm)] - points_mm[key % len(points_mm)], axis=1).mean())
+    start = np.zeros(len(points) + 1, np.int64)
+    for t in range(len(tets)):
+        for x in range(3):
+            for y in range(x + 1, 4):
+                start[min(tets[t, x], tets[t, y]) + 1] += 1
+    for u in range(len(points)):
+        start[u + 1] += start[u]
+    end = start[:-1].copy()  # the part of each node's list that is filled; repeated neighbours are not entered
+    other = np.empty(start[-1], np.int32)
+    total = 0.0
+    count = 0
+    for t in range(len(tets)):
+        for x in range(3):
+            for y in range(x + 1, 4):
+                u, v = min(tets[t, x], tets[t, y]), max(tets[t, x], tets[t, y])
+                k = start[u]
+                while k < end[u] and other[k] != v:
+                    k += 1
+                if k == end[u]:
+                    other[k] = v
+                    end[u] += 1
+                    count += 1
+                    total += np.sqrt(((points[u] - points[v]) ** 2).sum())
+    return total / count
 
 
 def measure(
