@@ -17,6 +17,7 @@ MIN_VOXEL_MM = 0.75
 THICK_SLICES = 1.6
 """Slices are interpolated one by one when they are this many times thicker than the pixels."""
 
+MUSCLE = ("lv_myocardium", "rv_myocardium", "myocardium")
 CAVITIES = ("lv_blood", "rv_blood")
 
 
@@ -110,21 +111,23 @@ def _interpolate(distance: NDArray[np.float32], old: list[NDArray[np.float64]]) 
 
 
 def _wall_labels(grid: LabelVolume, thick: int | None, old: list[NDArray[np.float64]]) -> NDArray[np.uint8]:
-    """Wall label of every new voxel: labels extended off the wall, the one whose distance is most negative."""
+    """Wall label of every new voxel, from labels extended off the wall: muscle, in it all scar tissue, in that the core, in that the isthmus."""
     # within a thick slice first: the next slice only where this one has no wall at all
     step = np.array([1e3 if axis == thick else s for axis, s in enumerate(grid.spacing_mm)])
     nearest = ndimage.distance_transform_edt(~grid.mask(*WALL), sampling=step, return_distances=False, return_indices=True)
-    extended = grid.data[tuple(nearest)]
-    numbers = [int(value) for value in np.unique(extended)]
-    best = np.full(tuple(len(o) for o in old), np.inf, np.float32)
-    out = np.full(best.shape, numbers[0], np.uint8)
-    for number in numbers:
-        layers = _distances(extended == number, grid.spacing_mm, thick)
+    extended = replace(grid, data=grid.data[tuple(nearest)])
+
+    def distance(*names: str) -> NDArray[np.float32]:
+        layers = _distances(extended.mask(*names), grid.spacing_mm, thick)
         if thick is not None:
             _shrink_ends(np.moveaxis(layers, thick, 0))
-        distance = _interpolate(layers, old)
-        nearer = distance < best
-        best[nearer], out[nearer] = distance[nearer], number
+        return _interpolate(layers, old)
+
+    muscle = np.stack([distance(name) for name in MUSCLE])
+    out = np.array([LABELS[name] for name in MUSCLE], np.uint8)[np.argmin(muscle, axis=0)]
+    for name, *inner in (("border_zone", "scar", "isthmus"), ("scar", "isthmus"), ("isthmus",)):
+        if extended.mask(name, *inner).any():
+            out[distance(name, *inner) < 0] = LABELS[name]
     return out
 
 
