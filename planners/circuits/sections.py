@@ -115,6 +115,7 @@ def _rectangle(
         if (length := float(np.linalg.norm(wall))) > 0.3:
             wall = wall / length
             along = np.cross(normal, wall)
-            return float(np.sqrt(12 * max(along @ covariance @ along, 0.0))), float(np.sqrt(12 * max(wall @ covariance @ wall, 0.0)))
+            width, thickness = (float(np.sqrt(12.0 * np.clip(side @ covariance @ side, 0.0, None))) for side in (along, wall))
+            return width, thickness
     _, thickness, width = (float(np.sqrt(12.0 * value)) for value in np.clip(np.linalg.eigvalsh(covariance), 0.0, None))
     return width, thickness

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from planners.circuits.episode import Episode
 from planners.pacing.protocol import Protocol
-from planners.pacing.site import Episode, Reexcitable, Site, SiteResult
+from planners.pacing.site import Reexcitable, Site, SiteResult
 from twin.atomic import read_npz, write_npz
 from twin.errors import InputError
 from twin.experiment import Activations

@@ -38,14 +38,21 @@ def model_of(twin: Twin, settings: PacingSettings, tissue_sample: int = 0, block
 
 
 def stimulus_sites(twin: Twin, protocol: Protocol, sites: Sequence[str] = ()) -> dict[str, NDArray[np.int32]]:
-    """Nodes to stimulate for each asked site (empty: the protocol's own); an unknown name raises InputError."""
+    """Nodes to stimulate for each asked site; empty: those of the protocol's own that this heart has.
+
+    Raises InputError for an asked site that this heart does not have, and if none is left.
+    """
     known = pacing_sites(twin.mesh)
-    out: dict[str, NDArray[np.int32]] = {}
-    for name in sites or protocol.sites:
+    for name in sites:
         if name not in known:
-            raise InputError("plan", "sites", f"no pacing site {name!r} in this heart", f"use some of {', '.join(sorted(known))}")
-        out[name] = site_nodes(twin.mesh, known[name], protocol.stimulus_radius_mm)
-    return out
+            problem = known.notes.get(name, "not in this heart")
+            raise InputError("plan", "sites", f"pacing site {name!r}: {problem}", f"use some of {', '.join(sorted(known))}")
+    chosen = [name for name in sites or protocol.sites if name in known]
+    if not chosen:
+        raise InputError(
+            "plan", "sites", f"this heart has none of the sites of protocol {protocol.name}", f"use some of {', '.join(sorted(known))}"
+        )
+    return {name: site_nodes(twin.mesh, known[name], protocol.stimulus_radius_mm) for name in chosen}
 
 
 def induce(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from planners.circuits.episode import Episode
 from planners.circuits.loop import typical_cycle_ms
 from planners.pacing.protocol import Drive
 from planners.pacing.protocol import Protocol as Stimulation
@@ -36,17 +37,6 @@ class Reexcitable(Protocol):
     def run(self, state: Any, stimuli: Sequence[tuple[float, NDArray[np.int32]]], until_ms: float) -> tuple[Any, Any]:
         """Go on until a time, or until nothing is left to happen."""
         ...
-
-
-@dataclass(frozen=True)
-class Episode:
-    """A sustained induction: the stimulation that started it and the activations of its last three cycles."""
-
-    site: str
-    cycle_ms: float
-    coupling_ms: tuple[float, ...]
-    cycle_length_ms: float
-    log: Activations
 
 
 @dataclass
