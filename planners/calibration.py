@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from meshing.electrodes import electrodes
 from meshing.sites import landmarks, pacing_sites
 from solvers.ecg import LeadField
 from solvers.eikonal.forward import EikonalForward
+from twin.atomic import read_npz, write_npz
 from twin.calibrate.ecg import EcgFit, compare
 from twin.calibrate.registration import Registration, register
 from twin.calibrate.velocity import VelocityFit, fit_velocities, lay_on_nodes, posterior_samples, priors
@@ -33,6 +35,8 @@ RV_EARLIEST = "rv_apex"
 RV_DELAY = Param(5.0, "ms", 0.0, 30.0, "first RV breakthrough 0-10 ms after the LV's, near the anterior papillary muscle, Durrer 1970")
 RV_CANDIDATES_MS = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 HOLD_OUT = 0.3
+ARRAYS = ("arrival_ms", "map_points_mm", "map_lat_ms", "map_predicted_ms", "map_bipolar_mv")
+ECG_ARRAYS = ("time_ms", "predicted", "measured", "correlation")
 MAP_REACH_MM = 6.0
 SAMPLES = 400
 
@@ -49,6 +53,31 @@ class Calibration:
     map_lat_ms: Array
     map_predicted_ms: Array
     map_bipolar_mv: Array
+
+    def save(self, folder: Path) -> None:
+        """Write the twin and the arrays behind its fit to a folder."""
+        self.twin.save(folder)
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        meta: dict[str, Any] = {"registration": None, "ecg": None}
+        if self.registration is not None:
+            found = self.registration
+            arrays |= {"registration/transform": found.transform, "registration/distance_mm": found.distance_mm}
+            meta["registration"] = {"landmark_error_mm": dict(found.landmark_error_mm), "ambiguity": found.ambiguity}
+        if self.ecg is not None:
+            arrays |= {f"ecg/{name}": getattr(self.ecg, name) for name in ECG_ARRAYS}
+            meta["ecg"] = {"shift_ms": self.ecg.shift_ms, "scale": self.ecg.scale}
+        write_npz(folder / "calibration.npz", arrays, meta)
+
+    @staticmethod
+    def load(folder: Path) -> Calibration:
+        """Read what `save` wrote."""
+        arrays, meta = read_npz(folder / "calibration.npz")
+        registration, ecg = None, None
+        if meta["registration"] is not None:
+            registration = Registration(arrays["registration/transform"], arrays["registration/distance_mm"], **meta["registration"])
+        if meta["ecg"] is not None:
+            ecg = EcgFit(**{name: arrays[f"ecg/{name}"] for name in ECG_ARRAYS}, **meta["ecg"])
+        return Calibration(Twin.load(folder), registration=registration, ecg=ecg, **{name: arrays[name] for name in ARRAYS})
 
 
 def _regions(mesh: HeartMesh) -> list[str]:

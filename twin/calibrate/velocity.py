@@ -37,7 +37,11 @@ MESH_ERROR = Param(
     "relative lateness of P1 eikonal arrival at 2 mm edges, anisotropy 2.4: design/reentry.md 2 (6-10 %, half of it shared with the truth)",
 )
 SOURCE_GAIN = Param(
-    6.0, "ms", 4.0, 12.0, "smallest early residual of a cluster of points that is worth another breakthrough site (vtwin's choice)"
+    9.0,
+    "ms",
+    6.0,
+    15.0,
+    "a neighbourhood this much early is worth another breakthrough site: above annotation noise and mesh lateness (ours)",
 )
 
 
@@ -136,7 +140,12 @@ def _weights(residual: Array, noise_ms: float) -> Array:
     return 5.0 / (4.0 + (residual / noise_ms) ** 2)
 
 
-def _smoothed(data: LatData, values: Array, k: int = 6) -> Array:
+def _misfit(residual: Array) -> float:
+    """Negative log likelihood of the residuals under the Student-t noise of `_weights`, at the noise of a good annotation."""
+    return float(2.5 * np.log1p((residual / LAT_NOISE.value) ** 2 / 4.0).sum())
+
+
+def _smoothed(data: LatData, values: Array, k: int = 8) -> Array:
     """Median over the k nearest points, so that one bad annotation makes no source."""
     _, near = cKDTree(data.points_mm).query(data.points_mm, k=min(k, len(values)))
     return np.asarray(np.median(values[np.asarray(near).reshape(len(values), -1)], axis=1), np.float64)
@@ -208,15 +217,19 @@ def fit_velocities(
     times = np.array([smooth[first]])
     log_v = mean.copy()
     rounds = 0
-    log_v, times, residual, jacobian, weight = _gauss_newton(model, data, names, log_v, (mean, sd), nodes, times, 3)
+    log_v, times, residual, *_ = _gauss_newton(model, data, names, log_v, (mean, sd), nodes, times, 3)
     while len(nodes) < max_sources:
         found = _new_source(data, residual, nodes, spacing_mm, node_points_mm)
         if found is None:
             break
+        more, when = np.append(nodes, data.node[found]).astype(np.int32), np.append(times, smooth[found])
+        tried = _gauss_newton(model, data, names, log_v, (mean, sd), more, when, 2)
+        # Bayesian information criterion: a source costs two coordinates and a time; neighbours err together, so a block counts once
+        blocks = int(data.block.max()) + 1
+        if _misfit(residual) - _misfit(tried[2]) < 1.5 * np.log(blocks) * len(residual) / blocks:
+            break
         rounds += 1
-        nodes = np.append(nodes, data.node[found]).astype(np.int32)
-        times = np.append(times, smooth[found])
-        log_v, times, residual, jacobian, weight = _gauss_newton(model, data, names, log_v, (mean, sd), nodes, times, 2)
+        nodes, (log_v, times, residual, *_) = more, tried
     log_v, times, residual, jacobian, weight = _gauss_newton(model, data, names, log_v, (mean, sd), nodes, times, 6)
     p = len(names)
     precision = np.diag(np.concatenate([1.0 / sd**2, np.full(len(nodes), 1.0 / 20.0**2)]))

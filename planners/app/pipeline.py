@@ -1,0 +1,147 @@
+"""The line from evidence to plan: each stage takes nouns, returns a noun and leaves it in `stages/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from meshing.anatomy import complete
+from meshing.mesh_labels import mesh_heart
+from planners.app.console import Console
+from planners.calibration import Calibration, calibrate
+from planners.circuits import Reentry, describe, merge
+from planners.lesions.search import LesionPlan, plan_lesions
+from planners.outcome import Outcome, outcome
+from planners.pacing.engine import InductionRun
+from planners.pacing.induce import PacingSettings, induce
+from planners.pacing.protocol import load_protocol
+from twin.case import Case
+from twin.mesh import HeartMesh
+from twin.patient import Patient
+from twin.plan import Circuit, PlanRequest
+from twin.run import content_hash
+from twin.stages import Stages
+
+VERSION = "1"
+"""Part of every stage's key: raised when a stage would give another answer to the same input."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run of the line: where its stages live, how it speaks, its seed and threads."""
+
+    stages: Stages
+    console: Console
+    seed: int
+    threads: int
+
+    def mesh(self, patient: Patient, edge_mm: float) -> HeartMesh:
+        """Labels to a mesh with fibres, coordinates and segments."""
+        volume = patient.labels.value
+        key = content_hash(VERSION, "mesh", volume.data, volume.affine, edge_mm)
+
+        def compute(folder: Path) -> HeartMesh:
+            bare = mesh_heart(volume, edge_mm)
+            self.console.progress(f"  {bare.n_points} nodes, {len(bare.tets)} tetrahedra; fibres and coordinates ...")
+            return complete(bare)
+
+        return self.stages.run(
+            "mesh",
+            key,
+            compute,
+            lambda m, folder: m.save(folder / "mesh.npz"),
+            lambda folder: HeartMesh.load(folder / "mesh.npz"),
+            "Mesh and fibres",
+        )
+
+    def calibration(self, mesh: HeartMesh, patient: Patient) -> Calibration:
+        """Map and ECG to a twin with a tissue posterior."""
+        key = content_hash(VERSION, "tissue", self.stages.keys["mesh"], *_evidence(patient), self.seed)
+        return self.stages.run(
+            "tissue",
+            key,
+            lambda folder: calibrate(mesh, patient, self.seed, lambda line: self.console.progress(f"  {line} ...")),
+            lambda value, folder: value.save(folder),
+            Calibration.load,
+            "Registration and tissue",
+        )
+
+    def induction(self, calibration: Calibration, request: PlanRequest, settings: PacingSettings) -> InductionRun:
+        """Programmed stimulation of the untreated heart."""
+        protocol = load_protocol(request.protocol)
+        key = content_hash(VERSION, "induction", self.stages.keys["tissue"], asdict(protocol), list(request.sites), _plain(settings))
+        return self.stages.run(
+            "induction",
+            key,
+            lambda folder: induce(
+                calibration.twin, protocol, request.sites, settings, folder=folder, progress=self._sites, threads=self.threads
+            ),
+            lambda value, folder: value.save(folder),
+            InductionRun.load,
+            f"Induction, protocol {protocol.name}",
+        )
+
+    def circuits(self, calibration: Calibration, run: InductionRun) -> list[Circuit]:
+        """The distinct circuits behind the inductions (cheap: not a stage)."""
+        reentry = Reentry.of(calibration.twin.mesh)
+        found = [describe(reentry, episode.log, episode.site) for episode in run.episodes]
+        return merge([c for c in found if c is not None])
+
+    def lesions(
+        self, calibration: Calibration, run: InductionRun, circuits: Sequence[Circuit], request: PlanRequest, settings: PacingSettings
+    ) -> LesionPlan:
+        """Lesion sets proposed, re-tested, grown and pruned."""
+        key = content_hash(VERSION, "lesions", self.stages.keys["induction"], asdict(request))
+        return self.stages.run(
+            "lesions",
+            key,
+            lambda folder: plan_lesions(
+                calibration.twin, run, circuits, request, settings, folder=folder, progress=self._sites, threads=self.threads
+            ),
+            lambda value, folder: value.save(folder),
+            LesionPlan.load,
+            "Lesions, each set re-tested",
+        )
+
+    def outcome(
+        self, calibration: Calibration, plan: LesionPlan, run: InductionRun, request: PlanRequest, settings: PacingSettings
+    ) -> Outcome:
+        """Probability of non-inducibility over tissue samples."""
+        key = content_hash(VERSION, "outcome", self.stages.keys["lesions"])
+        return self.stages.run(
+            "outcome",
+            key,
+            lambda folder: outcome(
+                calibration.twin, plan, run, request, settings, folder=folder, progress=self._sites, threads=self.threads
+            ),
+            lambda value, folder: value.save(folder),
+            Outcome.load,
+            "Outcome over tissue samples",
+        )
+
+    def _sites(self, what: str, done: int, total: int) -> None:
+        self.console.bar(done, total, what)
+
+
+def _plain(settings: PacingSettings) -> Any:
+    return {"solver": asdict(settings.solver), "ensemble": [list(pair) for pair in settings.ensemble]}
+
+
+def _evidence(patient: Patient) -> list[NDArray[Any] | bytes | str]:
+    """What calibration reads, for its key."""
+    parts: list[Any] = []
+    if patient.eam is not None:
+        eam = patient.eam.value
+        parts += [eam.points_mm, eam.lat_ms, eam.bipolar_mv, eam.surface, {k: list(map(float, v)) for k, v in eam.landmarks.items()}]
+    if patient.ecg is not None:
+        parts += [patient.ecg.value.array(), patient.ecg.value.fs_hz]
+    return parts
+
+
+def inputs(case: Case) -> dict[str, str]:
+    """Hash of every file that a case names, by its role."""
+    return {role: content_hash(path) for role, path in sorted(case.files().items())}
