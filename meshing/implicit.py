@@ -41,13 +41,17 @@ class Opening:
 
 @dataclass(frozen=True)
 class ImplicitHeart:
-    """fields (k, ni, nj, nk) float32: signed distances of heart, LV and (k = 3) RV in mm, negative inside, on a grid with `affine`."""
+    """fields (k, ni, nj, nk) float32: signed distances of heart, LV and (k = 3) RV in mm, negative inside, on a grid with `affine`.
+
+    min_wall_mm: where the wall is thinner it is thickened to this, half inward and half outward, so that a coarse mesh has no holes.
+    """
 
     fields: NDArray[np.float32]
     affine: NDArray[np.float64]
     opening: Opening | None
     low_mm: NDArray[np.float64]
     high_mm: NDArray[np.float64]
+    min_wall_mm: float = 0.0
 
     def parts(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """The four functions whose maximum is f: heart, -LV, -RV, base plane, (n, 4) mm."""
@@ -55,6 +59,10 @@ class ImplicitHeart:
         out = np.full((len(points_mm), 4), -FAR_MM)
         sample(self.fields, np.ascontiguousarray(inverse[:3]), np.ascontiguousarray(points_mm, dtype=np.float64), out)
         out[:, 1 : len(self.fields)] *= -1.0
+        if self.min_wall_mm > 0:
+            # the sum of the distances to its two sides is the thickness of a wall, on it and on either side of it
+            free, septal = -out[:, 1:3].max(axis=1) - out[:, 0], -out[:, 1] - out[:, 2]
+            out[:, :3] -= np.maximum(0.5 * (self.min_wall_mm - np.minimum(free, septal)), 0.0)[:, None]
         if self.opening is not None and self.opening.flat:
             out[:, 3] = self.opening.height(points_mm)
         return out

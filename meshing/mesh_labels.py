@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass, replace
 
-from meshing.implicit import build_implicit
+import numpy as np
+from numpy.typing import NDArray
+
+from meshing.implicit import ImplicitHeart, build_implicit
 from meshing.label_grid import canonical, check_affine, check_labels, clean
 from meshing.quality import measure, tet_volumes
 from meshing.regions import region_of
 from meshing.resample import isotropic
 from meshing.stuffing import LATTICE_PER_EDGE, stuff
-from meshing.surfaces import boundary_faces, remove_pinches, split_surfaces, topology
+from meshing.surfaces import Topology, boundary_faces, remove_pinches, split_surfaces, topology
 from twin.errors import InputError, RunFailed
 from twin.mesh import HeartMesh
 from twin.volume import WALL, LabelVolume
 
 EDGE_LIMITS_MM = (0.2, 6.0)
+
+THICKEN_LATTICES = (1.0, 1.25, 1.5)
+"""Wall thickness, in lattice constants, tried in turn when the mesh has holes: a wall that no lattice edge leaves on both sides is whole."""
 
 
 def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
@@ -37,20 +43,20 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
     label_ml = labels.volume_ml(*WALL)
     labels, _ = clean(isotropic(labels))
     heart = build_implicit(labels)
-    points, tets, on_surface = stuff(heart, heart.low_mm, heart.high_mm, LATTICE_PER_EDGE * edge_mm)
-    volumes = tet_volumes(points, tets)
-    if (volumes <= 0).any():
-        raise RunFailed(f"{int((volumes <= 0).sum())} inverted tetrahedra in the mesh of {where}")
-    keep, on_surface = remove_pinches(tets, volumes, on_surface)
-    if not keep.all():
-        repairs.append(f"tetrahedra that hung on by an edge, a node or nothing removed: {int((~keep).sum())}")
-    used, tets = _compress(tets[keep], len(points))
-    points, volumes = points[used], volumes[keep]
-    triangles = boundary_faces(tets, on_surface[used])
-    shape = topology(triangles)
-    if shape.open_edges:
-        raise RunFailed(f"the surface of the mesh of {where} is open at {shape.open_edges} edges")
-    quality = measure(points, tets, volumes, label_ml, shape)
+    body = _fill(heart, LATTICE_PER_EDGE * edge_mm, where)
+    for lattices in THICKEN_LATTICES:
+        if body.defects == 0:
+            break
+        thicker = replace(heart, min_wall_mm=lattices * LATTICE_PER_EDGE * edge_mm)
+        trial = _fill(thicker, LATTICE_PER_EDGE * edge_mm, where)
+        if trial.defects < body.defects:
+            heart, body = thicker, trial
+    points, tets, triangles = body.points, body.tets, body.triangles
+    if heart.min_wall_mm:
+        repairs.append(f"wall thinner than {heart.min_wall_mm:.1f} mm thickened to that: a mesh of {edge_mm:g} mm would have holes in it")
+    if body.removed:
+        repairs.append(f"tetrahedra that hung on by an edge, a node or nothing removed: {body.removed}")
+    quality = measure(points, tets, tet_volumes(points, tets), label_ml, body.shape)
     quality["repairs"] = repairs
     if heart.opening is None:
         quality["warnings"].append("the cavities are closed: there is no base")
@@ -67,7 +73,38 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
     )
 
 
-def _compress(tets: np.ndarray, n_points: int) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class _Body:
+    """A filled heart: positive tetrahedra, its closed surface, what shape that has and how many tetrahedra were taken away."""
+
+    points: NDArray[np.float64]
+    tets: NDArray[np.int32]
+    triangles: NDArray[np.int32]
+    shape: Topology
+    removed: int
+
+    @property
+    def defects(self) -> int:
+        """Holes, handles and pinches."""
+        return abs(self.shape.genus) + self.shape.pinched_edges + self.shape.pinched_nodes
+
+
+def _fill(heart: ImplicitHeart, lattice_mm: float, where: str) -> _Body:
+    """Stuff, take away what hangs by a thread, and check: RunFailed if anything is inverted or open."""
+    points, tets, on_surface = stuff(heart, heart.low_mm, heart.high_mm, lattice_mm)
+    volumes = tet_volumes(points, tets)
+    if (volumes <= 0).any():
+        raise RunFailed(f"{int((volumes <= 0).sum())} inverted tetrahedra in the mesh of {where}")
+    keep, on_surface = remove_pinches(tets, volumes, on_surface)
+    used, tets = _compress(tets[keep], len(points))
+    triangles = boundary_faces(tets, on_surface[used])
+    shape = topology(triangles)
+    if shape.open_edges:
+        raise RunFailed(f"the surface of the mesh of {where} is open at {shape.open_edges} edges")
+    return _Body(points[used], tets, triangles, shape, int((~keep).sum()))
+
+
+def _compress(tets: NDArray[np.int32], n_points: int) -> tuple[NDArray[np.int_], NDArray[np.int32]]:
     """Nodes in use, and the tetrahedra numbered by them."""
     used = np.zeros(n_points, bool)
     used[tets] = True
