@@ -32,7 +32,8 @@ def headline(story: Story) -> str:
         return f"{first} No lesion set within the allowed volume and access leaves it non-inducible."
     lesions = sum(len(t.positions_mm) for t in plan.targets)
     after = "nothing is inducible" if outcome.get("noninducible_at_mode") else "VT is still inducible"
-    return f"{first} {lesions} lesions ({outcome['lesion_volume_ml']:.1f} mL) are proposed; afterwards {after} from any site by the same protocol."
+    volume = f"{outcome['lesion_volume_ml']:.1f} mL"
+    return f"{first} {lesions} lesions ({volume}) are proposed; afterwards {after} from any site by the same protocol."
 
 
 def _facts(story: Story) -> list[dict[str, str]]:
@@ -99,12 +100,14 @@ def _tissue_rows(story: Story) -> list[dict[str, Any]]:
 def _map_text(fit: Mapping[str, Any]) -> str:
     if not fit.get("map_points_fitted"):
         return ""
-    return (
-        f"{fit['map_points_fitted']} mesh nodes carry a fitted point; on the {fit['map_points_held_out']} that were held out the twin is off by "
-        f"{fit['held_out_rms_ms']} ms RMS ({fit['held_out_median_abs_ms']} ms median). {fit['breakthrough_sites']} breakthrough sites were found. "
-        f"Median distance of map points to the surface after registration: {fit['registration_median_mm']} mm. "
-        f"{fit['registration_ambiguity']} {fit.get('rv_breakthrough', '')}"
-    )
+    parts = [
+        f"{fit['map_points_fitted']} mesh nodes carry a fitted point; on the {fit['map_points_held_out']} that were held out",
+        f"the twin is off by {fit['held_out_rms_ms']} ms RMS ({fit['held_out_median_abs_ms']} ms median).",
+        f"{fit['breakthrough_sites']} breakthrough sites were found.",
+        f"Median distance of map points to the surface after registration: {fit['registration_median_mm']} mm.",
+    ]
+    parts += [f"{fit[key]}." for key in ("registration_ambiguity", "rv_breakthrough") if fit.get(key)]
+    return " ".join(parts)
 
 
 def _plain(value: Any) -> str:

@@ -30,7 +30,7 @@ def camera(mesh: HeartMesh, from_behind: bool = False) -> Camera:
     toward = toward - axis * (toward @ axis)
     toward = toward / max(float(np.linalg.norm(toward)), 1e-9) + 0.15 * axis
     size = float(np.linalg.norm(mesh.points_mm - centre, axis=1).max())
-    return Camera(toward if from_behind else -toward, axis, centre, 2.1 * size)
+    return Camera(toward if from_behind else -toward, axis, centre, 1.8 * size)
 
 
 def _lv_centre(mesh: HeartMesh) -> Array:

@@ -37,7 +37,7 @@
       float light = 0.45 + 0.55 * max(0.0, dot(n * sign(n.z + 1e-6), normalize(vec3(-0.35, 0.45, 0.82))));
       vec3 base = vColour;
       if (mode > 0.5) {
-        if (vTime < -9e8) base = vec3(0.72);
+        if (vTime < -9e8) base = mode < 1.5 ? vec3(0.72) : base;
         else if (mode < 1.5) base = viridis(floor((vTime - first) / span * 10.0) / 10.0 + 0.05);
         else {
           float since = now - vTime;

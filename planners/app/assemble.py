@@ -1,0 +1,147 @@
+"""The plan as a noun, from what the stages gave: numbers, limits, and where each number comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from meshing.sites import pacing_sites
+from planners.calibration import Calibration
+from planners.lesions.search import LesionPlan
+from planners.outcome import Outcome
+from planners.pacing.engine import InductionRun
+from twin.mesh import HeartMesh
+from twin.patient import Patient
+from twin.plan import Circuit, Plan, PlanRequest
+from twin.run import RunRecord
+from twin.tissue import Tissue
+
+ALWAYS = (
+    "Research software: no part of this plan has been tested in patients.",
+    "Fibres follow a rule (Bayer 2012, made linear in depth); they were not measured.",
+    "Inducibility comes from a reduced (re-excitable eikonal) model: curvature, source-sink mismatch and memory are not in it.",
+    "Restitution of healthy and border tissue was computed from the ten Tusscher-Panfilov 2006 model, not measured in this patient.",
+    "Coronary arteries, the phrenic nerve and the conduction system were not given: distances to them are unknown.",
+    "A lesion is taken as a non-conducting ellipsoid of the stated radius and depth.",
+)
+
+SOURCES = {
+    "patient": "the case file; stage evidence",
+    "mesh": "labels named in the case; stage mesh (isosurface stuffing, Labelle and Shewchuk 2007)",
+    "tissue": "map and ECG named in the case; stage tissue (registration, eikonal fit with log-normal priors, Laplace approximation)",
+    "inductions": "stage induction: programmed stimulation of the mode of the tissue posterior with the re-excitable eikonal model",
+    "circuits": "activation logs of stage induction: parents of each activation traced back over one cycle",
+    "circuits.cycle_length_ms": "median interval between activations of the circuit's own nodes; stage induction",
+    "circuits.isthmus_width_mm": "shortest cut through conducting tissue across the circuit inside scar; stage induction",
+    "targets": "stage lesions: sets proposed by each strategy, re-tested with the whole protocol, smallest non-inducible one chosen",
+    "alternatives": "stage lesions: every set that was tested",
+    "outcome.lesion_volume_ml": "volume of the mesh's tetrahedra inside the lesions; stage lesions",
+    "outcome.noninducible_at_mode": "whole protocol from all sites after the lesions, mode of the posterior; stage lesions",
+    "outcome.noninducible_probability": "share of tissue samples that are non-inducible after the lesions; stage outcome",
+    "outcome.noninducible_interval": "95 % interval of that share for the number of samples; stage outcome",
+    "limits": "what the stages said they assumed",
+    "run": "the run record",
+}
+
+
+def _mesh(mesh: HeartMesh) -> dict[str, Any]:
+    sites = {name: mesh.points_mm[node].round(3).tolist() for name, node in sorted(pacing_sites(mesh).items())}
+    quality = dict(mesh.quality)
+    return {
+        "nodes": mesh.n_points,
+        "tets": len(mesh.tets),
+        "spacing_mm": round(float(quality["mean_edge_mm"]), 3),
+        "quality": quality,
+        "sites": sites,
+    }
+
+
+def _tissue(tissue: Tissue) -> dict[str, Any]:
+    regions: dict[str, dict[str, Any]] = {}
+    for column, name in enumerate(tissue.names):
+        region, quantity = name.split("/")
+        low, high = tissue.interval(name)
+        regions.setdefault(region, {})[quantity] = {
+            "mean": round(tissue.mean(name), 4),
+            "mode": round(float(tissue.samples[0, column]), 4),
+            "interval": [round(low, 4), round(high, 4)],
+            "prior": [round(float(tissue.prior_low[column]), 4), round(float(tissue.prior_high[column]), 4)],
+            "unit": "m/s",
+            "evidence": tissue.evidence[name],
+        }
+    return {"regions": regions, "fit": dict(tissue.fit)}
+
+
+def _limits(patient: Patient, calibration: Calibration, request: PlanRequest, plan: LesionPlan) -> list[str]:
+    limits = list(ALWAYS)
+    fit = calibration.twin.tissue.fit
+    if patient.eam is None:
+        limits.append("No map was given: conduction velocities are the literature's, with all their spread.")
+    if patient.ecg is None:
+        limits.append("No ECG was given: nothing constrains right-ventricular activation.")
+    if fit.get("rv_breakthrough"):
+        limits.append(f"{fit['rv_breakthrough']}.")
+    if fit.get("registration_ambiguity"):
+        limits.append(f"Registration: {fit['registration_ambiguity']}.")
+    epi = "epi" in request.access
+    limits.append(f"Lesions were allowed from: {', '.join(request.access)}{'' if epi else ' (no epicardial access)'}.")
+    limits += [f"Mesh: {w}" for w in calibration.twin.mesh.quality.get("warnings", [])]
+    limits += [f"Labels: {r}" for r in calibration.twin.mesh.quality.get("repairs", [])]
+    return [*limits, *plan.notes, *patient.notes]
+
+
+def assemble(
+    patient: Patient,
+    virtual: Sequence[str],
+    calibration: Calibration,
+    run: InductionRun,
+    circuits: Sequence[Circuit],
+    lesions: LesionPlan,
+    outcome: Outcome,
+    request: PlanRequest,
+    record: RunRecord,
+) -> Plan:
+    """Put the plan together; the run record goes in without its times, so that equal runs give equal bytes."""
+    evidence = {
+        "segmentation": patient.labels.source,
+        "map": patient.eam.source if patient.eam else None,
+        "ecg": patient.ecg.source if patient.ecg else None,
+        "record": dict(patient.record.value) if patient.record else None,
+    }
+    return Plan(
+        patient={"name": patient.name, "virtual": list(virtual), "evidence": evidence},
+        mesh=_mesh(calibration.twin.mesh),
+        tissue=_tissue(calibration.twin.tissue),
+        inductions=run.inductions,
+        circuits=circuits,
+        targets=lesions.targets,
+        alternatives=lesions.alternatives,
+        outcome=outcome.as_dict(),
+        limits=_limits(patient, calibration, request, lesions),
+        run=record.as_dict(timed=False),
+        sources=SOURCES,
+    )
+
+
+def explain(plan: dict[str, Any], key: str) -> str | None:
+    """Where a number of plan.json comes from: its own entry, else that of what encloses it; None if there is no such key."""
+    parts = [p for p in key.replace("[", ".").replace("]", "").split(".") if p]
+    value: Any = plan
+    for part in parts:
+        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, list) and value and isinstance(value[0], dict) and part in value[0]:
+            value = [item[part] for item in value]
+        elif isinstance(value, dict) and part in value:
+            value = value[part]
+        else:
+            return None
+    names = [p for p in parts if not p.isdigit()]
+    for length in range(len(names), 0, -1):
+        source = plan["sources"].get(".".join(names[:length]))
+        if source is not None:
+            shown = value if np.isscalar(value) else f"{type(value).__name__} of {len(value)}"
+            return f"{key} = {shown}: {source}"
+    return f"{key}: no source is recorded"
