@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,20 @@ class InductionRun:
     def inducing_sites(self) -> tuple[str, ...]:
         """Sites from which sustained reentry was induced, in the order of the protocol."""
         return tuple(dict.fromkeys(e.site for e in self.episodes))
+
+    def save(self, folder: Path) -> None:
+        """Write `inductions.npz` to a folder, atomically."""
+        meta = {"protocol": self.protocol, "inductions": [asdict(i) for i in self.inductions], "attempts": self.attempts}
+        arrays, meta["episodes"] = _packed(self.episodes)
+        write_npz(folder / "inductions.npz", arrays, meta)
+
+    @staticmethod
+    def load(folder: Path) -> InductionRun:
+        """Read what `save` wrote."""
+        arrays, meta = read_npz(folder / "inductions.npz")
+        return InductionRun(
+            meta["protocol"], tuple(_inductions(meta["inductions"])), tuple(_unpacked(arrays, meta["episodes"])), meta["attempts"]
+        )
 
 
 def induce_model(
@@ -132,15 +147,13 @@ def _check_capture(protocol: Protocol, results: list[SiteResult]) -> None:
 
 def save_site(path: Path, result: SiteResult) -> None:
     """Write one site's result to an .npz file, atomically."""
-    arrays: dict[str, NDArray] = {}
-    for k, episode in enumerate(result.episodes):
-        arrays |= {f"{k}/{name}": getattr(episode.log, name) for name in ("node", "activation_ms", "recovery_ms", "parent")}
+    arrays, episodes = _packed(result.episodes)
     meta = {
         "site": result.site,
         "drives_captured": result.drives_captured,
         "attempts": result.attempts,
         "inductions": [asdict(i) for i in result.inductions],
-        "episodes": [{k: v for k, v in e.__dict__.items() if k != "log"} for e in result.episodes],
+        "episodes": episodes,
     }
     write_npz(path, arrays, meta)
 
@@ -148,12 +161,24 @@ def save_site(path: Path, result: SiteResult) -> None:
 def load_site(path: Path) -> SiteResult:
     """Read what `save_site` wrote."""
     arrays, meta = read_npz(path)
-    episodes = [
-        Episode(
-            **(e | {"coupling_ms": tuple(e["coupling_ms"])}),
-            log=Activations(*(arrays[f"{k}/{name}"] for name in ("node", "activation_ms", "recovery_ms", "parent"))),
-        )
-        for k, e in enumerate(meta["episodes"])
+    episodes = _unpacked(arrays, meta["episodes"])
+    return SiteResult(meta["site"], meta["drives_captured"], _inductions(meta["inductions"]), episodes, meta["attempts"])
+
+
+_LOG = ("node", "activation_ms", "recovery_ms", "parent")
+
+
+def _packed(episodes: Sequence[Episode]) -> tuple[dict[str, NDArray], list[dict[str, Any]]]:
+    arrays = {f"{k}/{name}": getattr(episode.log, name) for k, episode in enumerate(episodes) for name in _LOG}
+    return arrays, [{k: v for k, v in e.__dict__.items() if k != "log"} for e in episodes]
+
+
+def _unpacked(arrays: Mapping[str, NDArray], meta: Sequence[Mapping[str, Any]]) -> list[Episode]:
+    return [
+        Episode(**{**e, "coupling_ms": tuple(e["coupling_ms"])}, log=Activations(*(arrays[f"{k}/{name}"] for name in _LOG)))
+        for k, e in enumerate(meta)
     ]
-    inductions = [Induction(**(i | {"coupling_ms": tuple(i["coupling_ms"])})) for i in meta["inductions"]]
-    return SiteResult(meta["site"], meta["drives_captured"], inductions, episodes, meta["attempts"])
+
+
+def _inductions(meta: Sequence[Mapping[str, Any]]) -> list[Induction]:
+    return [Induction(**{**i, "coupling_ms": tuple(i["coupling_ms"])}) for i in meta]
