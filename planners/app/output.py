@@ -1,0 +1,60 @@
+"""The output folder: one run each, resumed by the same run, never overwritten by another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twin.atomic import dumps, write_json
+from twin.errors import InputError
+
+RECORD = "run.json"
+
+
+def claim(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
+    """Take a folder for a run described by `identity`; True if the same run was here before (it resumes).
+
+    Raises InputError if the folder holds another run or files that are not vtwin's.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError("command line", "-o", f"{out} is a file", "name a folder")
+    known = json.loads(dumps(identity))
+    record = out / RECORD
+    if out.exists() and any(out.iterdir()):
+        if not record.exists():
+            raise InputError("command line", "-o", f"{out} holds files that are not of a vtwin run", "name a new or empty folder")
+        before = _read(record).get("identity")
+        if before == known and not fresh:
+            return True
+        if not fresh:
+            raise InputError(
+                "command line", "-o", f"{out} holds another run ({_difference(before, known)})", "name another folder or add --fresh"
+            )
+        shutil.rmtree(out)
+    write_json(record, {"identity": known, "status": "running"})
+    return False
+
+
+def finish(out: Path, identity: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Write the finished run record."""
+    write_json(out / RECORD, {"identity": identity, "status": "done", **record})
+
+
+def _read(record: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(record, "file", "not a run record", "name a new folder or add --fresh") from None
+    return value
+
+
+def _difference(before: Any, now: Mapping[str, Any]) -> str:
+    if not isinstance(before, dict):
+        return "an unreadable record"
+    changed = [key for key in now if before.get(key) != now[key]]
+    return "another " + ", ".join(changed)
