@@ -124,7 +124,7 @@ def outcome(
 
     none = np.zeros(len(twin.mesh.tets), bool)
     before, after = [], []
-    residual: tuple[Circuit, ...] = ()
+    known, left = plan.circuits, set[str]()
     for sample in range(count if sites else 0):
         untreated = paced(sample, none, "without")
         before.append(not untreated.induced)
@@ -134,5 +134,8 @@ def outcome(
         treated = paced(sample, plan.blocked, "with")
         after.append(not treated.induced)
         if treated.induced:
-            residual = collect(Reentry.of(twin.mesh, plan.blocked), treated.inductions, treated.episodes, residual).circuits
+            found = collect(Reentry.of(twin.mesh, plan.blocked), treated.inductions, treated.episodes, known)
+            known = found.circuits
+            left |= {i.circuit for i in found.inductions if i.circuit}
+    residual = tuple(c for c in known if c.id in left)
     return Outcome(Probability.of(after), Probability.of(before), sites, protocol.name, residual)
