@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from meshing.anatomy import complete
 from meshing.mesh_labels import mesh_heart
 from planners.app.console import Console
 from planners.calibration import Calibration, calibrate
-from planners.circuits import Reentry, describe, merge
+from planners.circuits import Reentry, collect
+from planners.circuits.episode import Collected
 from planners.lesions.search import LesionPlan, plan_lesions
 from planners.outcome import Outcome, outcome
 from planners.pacing.engine import InductionRun
@@ -70,26 +71,18 @@ class Line:
             "Registration and tissue",
         )
 
-    def induction(self, calibration: Calibration, request: PlanRequest, settings: PacingSettings) -> InductionRun:
-        """Programmed stimulation of the untreated heart."""
+    def induction(self, calibration: Calibration, request: PlanRequest, settings: PacingSettings) -> tuple[InductionRun, Collected]:
+        """Programmed stimulation of the untreated heart, and the distinct circuits behind what it induced."""
         protocol = load_protocol(request.protocol)
         key = content_hash(VERSION, "induction", self.stages.keys["tissue"], asdict(protocol), list(request.sites), _plain(settings))
-        return self.stages.run(
-            "induction",
-            key,
-            lambda folder: induce(
-                calibration.twin, protocol, request.sites, settings, folder=folder, progress=self._sites, threads=self.threads
-            ),
-            lambda value, folder: value.save(folder),
-            InductionRun.load,
-            f"Induction, protocol {protocol.name}",
-        )
 
-    def circuits(self, calibration: Calibration, run: InductionRun) -> list[Circuit]:
-        """The distinct circuits behind the inductions (cheap: not a stage)."""
-        reentry = Reentry.of(calibration.twin.mesh)
-        found = [describe(reentry, episode.log, episode.site) for episode in run.episodes]
-        return merge([c for c in found if c is not None])
+        def pace(folder: Path) -> InductionRun:
+            # every site leaves its own file, so loading a finished stage is pacing that finds all of them done
+            return induce(calibration.twin, protocol, request.sites, settings, folder=folder, progress=self._sites, threads=self.threads)
+
+        run = self.stages.run("induction", key, pace, lambda value, folder: None, pace, f"Induction, protocol {protocol.name}")
+        found = collect(Reentry.of(calibration.twin.mesh), run.inductions, run.episodes, ())
+        return replace(run, inductions=found.inductions), found
 
     def lesions(
         self, calibration: Calibration, run: InductionRun, circuits: Sequence[Circuit], request: PlanRequest, settings: PacingSettings

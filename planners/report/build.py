@@ -31,7 +31,7 @@ def headline(story: Story) -> str:
     if not plan.targets:
         return f"{first} No lesion set within the allowed volume and access leaves it non-inducible."
     lesions = sum(len(t.positions_mm) for t in plan.targets)
-    after = "nothing is inducible" if outcome.get("noninducible_at_mode") else "VT is still inducible"
+    after = "nothing is inducible" if outcome["non_inducible_at_mode"] else "VT is still inducible"
     volume = f"{outcome['lesion_volume_ml']:.1f} mL"
     return f"{first} {lesions} lesions ({volume}) are proposed; afterwards {after} from any site by the same protocol."
 
@@ -47,14 +47,14 @@ def _facts(story: Story) -> list[dict[str, str]]:
         {"value": str(len(plan.circuits)), "label": "circuits", "key": "circuits"},
     ]
     if plan.targets:
-        low, high = outcome["noninducible_interval"]
+        low, high = outcome["interval"]
         facts += [
             {"value": str(sum(len(t.positions_mm) for t in plan.targets)), "label": "lesions proposed", "key": "targets"},
             {"value": f"{outcome['lesion_volume_ml']:.1f} mL", "label": "lesion volume", "key": "outcome.lesion_volume_ml"},
             {
-                "value": f"{100 * outcome['noninducible_probability']:.0f} %",
-                "label": f"non-inducible after ({100 * low:.0f}-{100 * high:.0f} %, {outcome['posterior_samples']} tissue samples)",
-                "key": "outcome.noninducible_probability",
+                "value": f"{100 * outcome['probability_non_inducible']:.0f} %",
+                "label": f"non-inducible after ({100 * low:.0f}-{100 * high:.0f} %, {outcome['samples']} tissue samples)",
+                "key": "outcome.probability_non_inducible",
             },
         ]
     return facts

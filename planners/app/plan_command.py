@@ -1,0 +1,180 @@
+"""`vtwin plan`, `induce` and `export`: a case file to a plan, its report and its overlays."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from planners.app import assemble, expect, waves
+from planners.app.console import Console
+from planners.app.output import claim, finish
+from planners.app.pipeline import Line, inputs
+from planners.overlay import export as write_overlay
+from planners.pacing.induce import PacingSettings
+from planners.pacing.protocol import load_protocol
+from planners.report.build import headline, write_report
+from planners.report.story import Story
+from twin.atomic import write_json
+from twin.case import Case, load_case, read_patient
+from twin.errors import InputError
+from twin.io.vtu import write_vtu
+from twin.mesh import HeartMesh
+from twin.patient import Patient
+from twin.plan import Circuit, Induction, Plan, Target
+from twin.run import RunRecord
+from twin.stages import Stages
+
+SECONDS_PER_NODE = 4e-3
+"""Of a whole plan at 2 mm on two cores (measured on the demo, 43,000 nodes); `--dry-run` scales with the wall's volume."""
+
+
+def _identity(command: str, case: Case, seed: int) -> dict[str, Any]:
+    settings = {"edge_mm": case.edge_mm, "accept": list(case.accept), "request": asdict(case.request)}
+    return {"command": command, "seed": seed, "inputs": inputs(case), "settings": settings}
+
+
+def _line(out: Path, console: Console, seed: int) -> Line:
+    return Line(Stages(out / "stages", console.progress), console, seed, numba.get_num_threads())
+
+
+def _begin(path: Path, console: Console) -> tuple[Case, Patient]:
+    case = load_case(path)
+    console.progress(f"Case {case.name}: reading and checking the evidence ...")
+    patient = read_patient(case)
+    load_protocol(case.request.protocol)
+    for note in patient.notes:
+        console.progress(f"  {note}")
+    return case, patient
+
+
+def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry_run: bool) -> int:
+    """Run the whole line; status 3 if an [expect] of the case was missed."""
+    case, patient = _begin(path, console)
+    if dry_run:
+        return _dry_run(case, patient, console)
+    identity = _identity("plan", case, seed)
+    resumed = claim(out, identity, fresh)
+    if resumed:
+        console.progress(f"{out} holds this run: finished stages are reused")
+    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    line = _line(out, console, seed)
+    settings = PacingSettings()
+    mesh = line.mesh(patient, case.edge_mm)
+    calibration = line.calibration(mesh, patient)
+    run, found = line.induction(calibration, case.request, settings)
+    lesions = line.lesions(calibration, run, found.circuits, case.request, settings)
+    result = line.outcome(calibration, lesions, run, case.request, settings)
+    record = RunRecord("plan", seed, identity["inputs"], identity["settings"], line.stages.keys, started=started, wall_s=line.stages.wall_s)
+    made = assemble.assemble(
+        patient, case.virtual, calibration, run, lesions.circuits or found.circuits, lesions, result, case.request, record
+    )
+    console.progress("Report and overlays ...")
+    episode = next(iter(found.episodes.values()), None)
+    ecg_time, ecg = waves.vt_ecg(calibration, episode) if episode is not None else (None, None)
+    story = Story(
+        plan=made,
+        mesh=mesh.with_region(lesions.blocked, "lesion"),
+        calibration=calibration,
+        waves=waves.waves(calibration, found.episodes, lesions, case.request, settings),
+        vt_ecg=ecg,
+        vt_ecg_time_ms=ecg_time,
+        virtual=case.virtual,
+    )
+    write_json(out / "plan.json", made.as_dict())
+    write_report(story, out / "report.html")
+    write_vtu(out / "heart.vtu", story.mesh)
+    write_overlay(made, mesh, out / "overlay")
+    missed = expect.missed(case, made)
+    finish(out, identity, {**record.as_dict(), "expect_missed": missed})
+    lines = [
+        headline(story),
+        f"report: {out / 'report.html'}",
+        f"plan:   {out / 'plan.json'}",
+        *(f"expected, but not met: {m}" for m in missed),
+    ]
+    console.result({"headline": headline(story), "report": str(out / "report.html"), "expect_missed": missed}, lines)
+    return 3 if missed else 0
+
+
+def _dry_run(case: Case, patient: Patient, console: Console) -> int:
+    volume = patient.labels.value
+    wall = volume.volume_ml("lv_myocardium", "rv_myocardium", "myocardium", "scar", "border_zone", "isthmus")
+    nodes = 1000 * wall * 1.9 / case.edge_mm**3 + 0  # a body-centred lattice of mean edge h has about 1.9 nodes per h^3, boundary included
+    seconds = nodes * SECONDS_PER_NODE
+    stages = [
+        "mesh and fibres",
+        "registration and tissue",
+        f"induction ({case.request.protocol})",
+        "lesions, re-tested",
+        "outcome",
+        "report and overlays",
+    ]
+    given = {"map": patient.eam, "ecg": patient.ecg, "record": patient.record}
+    lines = [
+        f"inputs are right; wall {wall:.0f} mL, about {nodes:,.0f} nodes at {case.edge_mm:g} mm",
+        "evidence: segmentation" + "".join(f", {k}" for k, v in given.items() if v is not None),
+        "would run: " + ", ".join(stages),
+        f"about {max(1, round(seconds / 60))} min on two cores",
+    ]
+    console.result(
+        {"nodes": round(nodes), "seconds": round(seconds), "stages": stages, "evidence": [k for k, v in given.items() if v]}, lines
+    )
+    return 0
+
+
+def induce(path: Path, out: Path, console: Console, *, seed: int, fresh: bool) -> int:
+    """Stages up to induction; writes inductions.json."""
+    case, patient = _begin(path, console)
+    identity = _identity("induce", case, seed)
+    claim(out, identity, fresh)
+    line = _line(out, console, seed)
+    mesh = line.mesh(patient, case.edge_mm)
+    run, found = line.induction(line.calibration(mesh, patient), case.request, PacingSettings())
+    value = {"inductions": [asdict(i) for i in run.inductions], "circuits": [asdict(c) for c in found.circuits]}
+    write_json(out / "inductions.json", value)
+    finish(out, identity, RunRecord("induce", seed, identity["inputs"], identity["settings"], line.stages.keys).as_dict())
+    lines = [
+        f"{i.site}: {'induced, ' + format(i.cycle_length_ms or 0, '.0f') + ' ms' if i.induced else 'no VT'}  {i.note}"
+        for i in run.inductions
+    ]
+    console.result(value, [*lines, f"wrote {out / 'inductions.json'}"])
+    return 0
+
+
+def load_plan(out: Path) -> Plan:
+    """Read plan.json of a finished run."""
+    path = out / "plan.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(out, "plan.json", "not there", "finish `vtwin plan CASE.toml -o OUT` first") from None
+    except ValueError:
+        raise InputError(path, "file", "not JSON", "run `vtwin plan` again") from None
+    value["inductions"] = [Induction(**i) for i in value["inductions"]]
+    value["circuits"] = [Circuit(**c) for c in value["circuits"]]
+    value["targets"] = [Target(**t) for t in value["targets"]]
+    return Plan(**value)
+
+
+def export(out: Path, formats: list[str], console: Console) -> int:
+    """Write overlays of a finished plan again."""
+    made = load_plan(out)
+    key = made.run["stages"]["mesh"]
+    files = write_overlay(made, HeartMesh.load(out / "stages" / f"mesh-{key}" / "mesh.npz"), out / "overlay", formats)
+    console.result([str(f) for f in files], [str(f) for f in files])
+    return 0
+
+
+def explain(out: Path, key: str, console: Console) -> int:
+    """Say where one number of plan.json comes from."""
+    value = load_plan(out).as_dict()
+    text = assemble.explain(value, key)
+    if text is None:
+        raise InputError(out / "plan.json", key, "no such key", f"top-level keys are {', '.join(value)}")
+    console.result({"key": key, "explanation": text}, [text])
+    return 0
