@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from meshing.laplace import Dirichlet, Elements, trajectory_fraction, unit
@@ -113,13 +115,17 @@ def rim(triangles: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def rim_centre(mesh: HeartMesh, surface: str) -> NDArray[np.float64]:
-    """Length-weighted centre (3,) mm of the open edge of an endocardium. Raises InputError if the surface is closed."""
+    """Centre (3,) mm of the area that the largest open edge of an endocardium encloses. Raises InputError if the surface is closed."""
     edges = rim(mesh.surfaces[surface])
     if not len(edges):
         raise InputError("mesh", f"surfaces/{surface}", "has no open edge at the base", "cut the labels at the base plane")
-    ends = mesh.points_mm[edges]
-    length = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
-    return np.asarray(np.average(ends.mean(axis=1), axis=0, weights=length))
+    graph = sp.coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(mesh.n_points, mesh.n_points))
+    loop = connected_components(graph, directed=False)[1][edges[:, 0]]
+    start, end = mesh.points_mm[edges[loop == np.argmax(np.bincount(loop))].T]
+    middle = 0.5 * (start + end).mean(axis=0)
+    # weighted by the area that each edge sweeps, not by its length: teeth in the rim then pull the centre nowhere
+    area = np.linalg.norm(np.cross(start - middle, end - middle), axis=1)
+    return np.asarray(np.average((start + end + middle) / 3.0, axis=0, weights=area))
 
 
 def long_axis(mesh: HeartMesh) -> Axis:

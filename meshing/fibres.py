@@ -54,7 +54,7 @@ def fibres(
     fields = wall(mesh) if fields is None else fields
     angles = FibreAngles() if angles is None else angles
     elements = fields.elements
-    upward = elements.gradient(fields.apex_base)
+    upward = elements.slope(fields.apex_base)
     u_lv, u_rv = elements.mean(fields.lv), elements.mean(fields.rv)
     epi = np.clip(1.0 - u_lv - u_rv, 0.0, 1.0)
     share = np.clip(u_rv / np.maximum(u_lv + u_rv, 1e-12), 0.0, 1.0)
@@ -62,7 +62,7 @@ def fibres(
     right = fields.right[mesh.tets].mean(axis=1) > 0.5
     alpha = _angles(angles.alpha_endo_deg, angles.alpha_epi_deg, epi, share, shift, right)
     beta = _angles(angles.beta_endo_deg, angles.beta_epi_deg, epi, share, shift, right)
-    sources = (-elements.gradient(fields.lv), elements.gradient(fields.rv), -elements.gradient(fields.lv + fields.rv))
+    sources = (-elements.slope(fields.lv), elements.slope(fields.rv), -elements.slope(fields.lv + fields.rv))
     lv, rv, outer = (_turned(_axes(upward, to), a, b) for to, a, b in zip(sources, alpha, beta, strict=True))
     inner = _bislerp(lv, rv, share) if fields.right.any() else lv
     frames = _bislerp(inner, outer, epi)

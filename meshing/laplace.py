@@ -8,12 +8,16 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from meshing.p1 import gradients
+from meshing.p1 import gradients, nodal_mean
 from twin.errors import RunFailed
 
 TOLERANCE = 1e-7
 """Relative residual at which the iteration stops (the two preconditioners agree to this size)."""
 MAX_ITERATIONS = 3000
+FLAT = 1e-7
+"""Elements whose gradient is smaller than this share of the steepest lie between equal values, up to the solver's tolerance."""
+COUPLING = 1e-4
+"""Share of isotropic diffusion in trajectory distances: shortens them by as much, which cancels in the fraction."""
 
 
 class Elements:
@@ -39,6 +43,18 @@ class Elements:
     def gradient(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Gradient (m, 3) in 1/mm of a nodal field (n,)."""
         return np.einsum("mai,ma->mi", self.grad, values[self.tets])
+
+    def slope(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Gradient (m, 3) that is never that of rounding errors: flat elements, between equal boundary values, take their neighbours'."""
+        grad = self.gradient(values)
+        for _ in range(3):
+            steepness = np.linalg.norm(grad, axis=1)
+            flat = steepness < FLAT * steepness.max()
+            if not flat.any():
+                break
+            grad[flat] = 0.0
+            grad[flat] = nodal_mean(grad, self.tets, self.volume, self.n)[self.tets[flat]].mean(axis=1)
+        return grad
 
     def mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Value at the element centres (m,) of a nodal field (n,)."""
@@ -141,8 +157,10 @@ def trajectory_fraction(
     T . grad d = 1 in least squares, T the normalised gradient, from either side; the fraction is d_start / (d_start + d_end).
     Source: Schuler 2021 (doi 10.1016/j.media.2021.102247), transmural coordinate.
     """
-    direction = unit(elements.gradient(field))
-    matrix, load = elements.matrix(direction), elements.divergence_load(direction)
+    direction = unit(elements.slope(field))
+    # neighbouring lines know of each other only through shared elements: a little isotropic diffusion makes the problem well-posed
+    matrix = elements.matrix(direction) + COUPLING * elements.matrix()
+    load = elements.divergence_load(direction)
     zero = np.zeros(elements.n)
     from_start = np.maximum(Dirichlet(matrix, start, multigrid=multigrid).solve(zero, load), 0.0)
     from_end = np.maximum(Dirichlet(matrix, end, multigrid=multigrid).solve(zero, -load), 0.0)

@@ -1,12 +1,15 @@
-"""Meshes of analytic shells for tests: no image, no label, the surfaces known exactly."""
+"""Meshes of analytic shells for tests: the surfaces known exactly."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from meshing.mesh_labels import mesh_heart
+from meshing.phantom import Ventricles
 from twin.mesh import HeartMesh
 
 
@@ -85,20 +88,21 @@ def _disc(rings: int) -> NDArray[np.int64]:
     return np.array(out)
 
 
-def ventricles(lattice_mm: float = 3.0, rv: bool = True) -> HeartMesh:
-    """The two-ventricle phantom meshed from its own implicit function; long axis z, RV toward -x."""
-    from meshing.phantom import Ventricles
-    from meshing.stuffing import stuff
+def box(half_mm: float, cells: int) -> HeartMesh:
+    """A cube of muscle about the origin, six tetrahedra per cell; no cavity, the whole boundary is `epi`."""
+    line = np.linspace(-half_mm, half_mm, cells + 1)
+    points = np.stack(np.meshgrid(line, line, line, indexing="ij"), axis=-1).reshape(-1, 3)
+    step = np.array([(cells + 1) ** 2, cells + 1, 1])
+    corner = np.stack(np.meshgrid(*[np.arange(cells)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) @ step
+    tets = []
+    for order in itertools.permutations(range(3)):
+        a, b, c, d = (corner + step[list(order[:i])].sum() for i in range(4))
+        even = round(np.linalg.det(np.eye(3)[list(order)])) > 0
+        tets.append(np.stack([a, b, c, d] if even else [a, c, b, d], axis=1))
+    cells_ = np.concatenate(tets).astype(np.int32)
+    return bare(points, cells_, {"epi": boundary(points, cells_)})
 
-    phantom = Ventricles(rv=rv)
-    points, tets, *_ = stuff(phantom.field, np.array([-68.0, -40.0, -78.0]), np.array([38.0, 40.0, 16.0]), lattice_mm)
-    faces = boundary(points, tets)
-    centre = points[faces].mean(axis=1)
-    heart, lv, right = phantom._parts(centre)
-    distance = np.abs(np.stack([lv, right, heart, centre[:, 2] - phantom.base]))
-    p = points[faces]
-    normal = np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0])
-    flat = (distance[3] < 0.3 * lattice_mm) & (normal[:, 2] > 0.8 * np.linalg.norm(normal, axis=1))
-    kind = np.where(flat, 3, np.argmin(distance[:3], axis=0))
-    names = ("lv_endo", "rv_endo", "epi", "base")
-    return bare(points, tets, {name: faces[kind == i] for i, name in enumerate(names)})
+
+def ventricles(edge_mm: float = 2.2, rv: bool = True) -> HeartMesh:
+    """The phantom of both ventricles from its labels; long axis z, base at +12 mm, RV toward -x."""
+    return mesh_heart(Ventricles(rv=rv).volume(1.5), edge_mm)

@@ -1,0 +1,6 @@
+"""Electrocardiograms from transmembrane potentials or arrival times: lead fields in an infinite homogeneous conductor."""
+
+from solvers.ecg.field import LeadField
+from solvers.ecg.leads import lead_matrix, qrs_duration_ms
+
+__all__ = ["LeadField", "lead_matrix", "qrs_duration_ms"]
