@@ -6,10 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from planners.virtual.recipe import make_labels, read_recipe
-from twin.atomic import write_json
+from planners.virtual.record import make_case
 from twin.errors import VtwinError
-from twin.io.nrrd import write_nrrd
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,11 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", nargs="+", type=Path, help="folder with recipe.toml; the files are written beside it")
     for folder in parser.parse_args(arguments).folder:
         try:
-            recipe = read_recipe(folder / "recipe.toml")
-            volume, truth = make_labels(recipe)
-            write_nrrd(folder / "labels.nrrd", volume)
-            write_json(folder / "truth.json", truth)
-            print(f"{folder}: {volume.data.shape} voxels, scar {volume.volume_ml('scar'):.1f} mL")
+            make_case(folder, print)
         except VtwinError as error:
             print(error, file=sys.stderr)
             return error.exit_status

@@ -83,7 +83,7 @@ class Anatomy:
     @property
     def radius_mm(self) -> float:
         """Mean radius of the LV cavity at its widest place, from the volume and the length."""
-        x = (np.arange(2000) + 0.5) / 2000.0
+        x: Array = (np.arange(2000, dtype=np.float64) + 0.5) / 2000.0
         per_length = np.pi * (_profile(x) ** 2).mean() * (1.0 + self.oval**2 / 2.0)
         return float(np.sqrt(1000.0 * self.lv_edv_ml / (per_length * self.length_mm)))
 
@@ -179,7 +179,7 @@ def _lv_distance(anatomy: Anatomy, heart_mm: Array) -> tuple[Array, Array]:
     thickness = np.zeros(len(heart_mm))
     # only the outside near the wall needs a distance: in the blood the sign is enough
     ask = np.flatnonzero(~inside)
-    found, nearest = cKDTree(surface).query(heart_mm[ask], distance_upper_bound=FAR_MM)
+    found, nearest = (np.asarray(x) for x in cKDTree(surface).query(heart_mm[ask], distance_upper_bound=FAR_MM))
     hit = np.isfinite(found)
     distance[ask[hit]] = found[hit]
     thickness[ask[hit]] = anatomy.thickness_mm(tt, dd)[nearest[hit]]
@@ -252,16 +252,19 @@ def _label(anatomy: Anatomy, points: Array, spacing_mm: float) -> NDArray[np.uin
     theta, depth, radius = _polar(anatomy, points)
 
     # the free wall's height over the septum is chosen so that the crescent holds the asked volume
-    outside = np.flatnonzero((wall > 0) & (np.abs(theta) < np.radians(90.0)) & (depth < RV_REACH))
+    outside = np.flatnonzero((wall > 0) & (np.abs(theta) < np.radians(110.0)) & (depth < 1.2))
     theta, depth, radius = theta[outside], depth[outside], radius[outside]
     dome, conus = _rv_shape(anatomy, theta, depth)
     above = radius - anatomy.cavity_radius_mm(theta, depth) - anatomy.thickness_mm(theta, depth) - conus
     need = np.full(len(points), np.inf)
-    need[outside] = np.where(dome > 0.02, above / np.maximum(dome, 0.02), np.inf)
+    need[outside] = np.where((dome > 0.02) & (depth < RV_REACH), above / np.maximum(dome, 0.02), np.inf)
     count = round(1000.0 * anatomy.rv_edv_ml * RV_BELOW_BASE.value / spacing_mm**3)
     height = float(np.partition(need, count)[count])
     rv_blood = need < height
-    rv_wall = _rv_free_distance(anatomy, points, height, rv_blood) - anatomy.rv_wall_mm
+    rv_wall = np.where(rv_blood, -FAR_MM, FAR_MM)
+    ask = outside[~rv_blood[outside]]
+    rv_wall[ask] = _rv_free_distance(anatomy, points[ask], height)
+    rv_wall -= anatomy.rv_wall_mm
 
     # smooth minimum (quadratic): fat rounds the grooves where the RV's wall joins the LV's
     gap = np.clip(0.5 + 0.5 * (rv_wall - wall) / FILLET_MM, 0.0, 1.0)
@@ -275,8 +278,8 @@ def _label(anatomy: Anatomy, points: Array, spacing_mm: float) -> NDArray[np.uin
     return out
 
 
-def _rv_free_distance(anatomy: Anatomy, points: Array, height_mm: float, inside: NDArray[np.bool_]) -> Array:
-    """Distance to the RV's free wall (cut off at +FAR_MM, -FAR_MM in the cavity)."""
+def _rv_free_distance(anatomy: Anatomy, points: Array, height_mm: float) -> Array:
+    """Distance to the RV's free wall from outside, cut off at FAR_MM."""
     from scipy.spatial import cKDTree
 
     theta, depth = (g.ravel() for g in np.meshgrid(np.radians(np.linspace(-75.0, 85.0, 300)), np.linspace(-0.1, RV_REACH, 230)))
@@ -284,7 +287,5 @@ def _rv_free_distance(anatomy: Anatomy, points: Array, height_mm: float, inside:
     radius = anatomy.cavity_radius_mm(theta, depth) + anatomy.thickness_mm(theta, depth) + height_mm * dome + conus
     keep = dome > 0.02
     surface = _place(anatomy, theta[keep], depth[keep], radius[keep])
-    distance = np.full(len(points), -FAR_MM)
-    found, _ = cKDTree(surface).query(points[~inside], distance_upper_bound=10.0)
-    distance[~inside] = np.minimum(found, FAR_MM)
-    return distance
+    distance, _ = cKDTree(surface).query(points, distance_upper_bound=anatomy.rv_wall_mm + 2.0 * FILLET_MM)
+    return np.minimum(distance, FAR_MM)

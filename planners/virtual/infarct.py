@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,11 @@ class HeartAxes:
         return np.arctan2(a, s), h, np.hypot(s, a)
 
 
+def _mm(volume: LabelVolume, index: NDArray[np.integer]) -> Array:
+    """Centres of voxels (n, 3) in LPS mm."""
+    return volume.to_mm(index.astype(np.float64))
+
+
 def heart_axes(volume: LabelVolume) -> HeartAxes:
     """Long axis from the LV's blood and its open base, septum direction from the RV's blood.
 
@@ -87,13 +93,13 @@ def heart_axes(volume: LabelVolume) -> HeartAxes:
     opening = lv & ndimage.binary_dilation(background)
     if not opening.any():
         raise InputError(volume.source, "lv_blood", "closed on all sides", "cut the segmentation at the mitral valve")
-    base = volume.to_mm(np.argwhere(opening)).mean(axis=0)
-    blood = volume.to_mm(np.argwhere(lv))
+    base = _mm(volume, np.argwhere(opening)).mean(axis=0)
+    blood = _mm(volume, np.argwhere(lv))
     distance = np.linalg.norm(blood - base, axis=1)
     # the mean of the farthest few: one voxel alone would tilt the axis
     apex = blood[np.argsort(distance, kind="stable")[-max(20, len(blood) // 2000) :]].mean(axis=0)
     h = (apex - base) / np.linalg.norm(apex - base)
-    rv = volume.to_mm(np.argwhere(volume.mask("rv_blood"))).mean(axis=0) - base
+    rv = _mm(volume, np.argwhere(volume.mask("rv_blood"))).mean(axis=0) - base
     s = rv - (rv @ h) * h
     s /= np.linalg.norm(s)
     return HeartAxes(base, np.stack([s, np.cross(s, h), h]), float(((blood - base) @ h).max()))
@@ -115,11 +121,11 @@ def _chart(volume: LabelVolume, axes: HeartAxes, theta0: float, depth0: float) -
 
     wall = volume.mask("lv_myocardium")
     index = np.argwhere(wall)
-    theta, h, radius = axes.polar(volume.to_mm(index))
+    theta, h, radius = axes.polar(_mm(volume, index))
     around = (theta - theta0 + np.pi) % (2.0 * np.pi) - np.pi
 
     # above the base nothing is known: there the wall is cut, not bounded
-    everywhere = volume.to_mm(np.argwhere(np.ones(volume.data.shape, bool)))
+    everywhere = _mm(volume, np.argwhere(np.ones(volume.data.shape, bool)))
     below = (axes.polar(everywhere)[1] > 0.0).reshape(volume.data.shape)
     outside = ~(wall | volume.mask("lv_blood")) & below
     spacing = volume.spacing_mm
@@ -207,7 +213,7 @@ def add_infarct(volume: LabelVolume, spec: InfarctSpec) -> tuple[LabelVolume, di
 
 def _segments(chart: _Chart, axes: HeartAxes, volume: LabelVolume, mask: Mask) -> dict[int, float]:
     """Share of the marked wall in each AHA segment, by thirds of the cavity's length and angle from the septum."""
-    theta, h, _ = axes.polar(volume.to_mm(chart.index[mask]))
+    theta, h, _ = axes.polar(_mm(volume, chart.index[mask]))
     ring = np.clip((3.0 * h / axes.length_mm).astype(int), 0, 3)
     degrees = np.degrees(theta) % 360.0
     six = np.array([2, 1, 6, 5, 4, 3])[(degrees // 60.0).astype(int)]
@@ -218,7 +224,7 @@ def _segments(chart: _Chart, axes: HeartAxes, volume: LabelVolume, mask: Mask) -
 
 def _isthmus_truth(volume: LabelVolume, spec: InfarctSpec, isthmus: IsthmusSpec, chart: _Chart, mask: Mask) -> dict[str, object]:
     """Centre line, length, width and mass of one corridor, measured on its voxels."""
-    points = volume.to_mm(chart.index[mask])
+    points = _mm(volume, chart.index[mask])
     u, _, _ = _along(spec, isthmus, chart.s_mm[mask], chart.t_mm[mask])
     step = 2.0
     bins = np.arange(u.min(), u.max() + step, step)
@@ -237,12 +243,10 @@ def _isthmus_truth(volume: LabelVolume, spec: InfarctSpec, isthmus: IsthmusSpec,
     }
 
 
-def spec_from(table: Mapping[str, object]) -> InfarctSpec:
+def spec_from(table: Mapping[str, Any]) -> InfarctSpec:
     """An InfarctSpec from a table of a recipe (TOML); raises TypeError for a key that does not exist."""
     values = dict(table)
-    rows = values.pop("isthmuses", [])
-    assert isinstance(rows, list)
-    return InfarctSpec(
-        **values,  # type: ignore[arg-type]
-        isthmuses=tuple(IsthmusSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows),
-    )
+    rows: list[dict[str, Any]] = [
+        {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()} for row in values.pop("isthmuses", [])
+    ]
+    return InfarctSpec(**values, isthmuses=tuple(IsthmusSpec(**row) for row in rows))

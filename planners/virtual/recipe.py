@@ -10,19 +10,23 @@ from typing import Any
 
 from planners.virtual.anatomy import Anatomy, labels
 from planners.virtual.infarct import InfarctSpec, add_infarct, spec_from
+from planners.virtual.measure import MeasureSpec
 from planners.virtual.statistics import LV_WALL_MM
 from twin.errors import InputError
 from twin.volume import LabelVolume
 
+KEYS = ("seed", "anatomy", "infarct", "measurement", "patient")
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a case is made from: anatomy, infarct (None: no scar), the patient's record, and the seed of all noise."""
+    """What a case is made from: anatomy, infarct (None: no scar), measurements, the patient's record, and the seed of all noise."""
 
     name: str
     seed: int
     anatomy: Anatomy
     infarct: InfarctSpec | None
+    measurement: MeasureSpec
     patient: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -32,7 +36,7 @@ def read_recipe(path: Path) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(path, "recipe", str(error), "give a readable TOML file") from None
-    unknown = set(table) - {"seed", "anatomy", "infarct", "patient"}
+    unknown = set(table) - set(KEYS)
     if unknown or not isinstance(table.get("seed"), int):
         raise InputError(
             path, ", ".join(sorted(unknown)) or "seed", "not a key of a recipe or missing", "use seed, anatomy, infarct, patient"
@@ -41,14 +45,19 @@ def read_recipe(path: Path) -> Recipe:
         infarct = spec_from(table["infarct"]) if "infarct" in table else None
     except TypeError as error:
         raise InputError(path, "infarct", str(error), "use the fields of planners.virtual.infarct.InfarctSpec") from None
-    return Recipe(path.parent.name, table["seed"], _anatomy(path, table.get("anatomy", {})), infarct, table.get("patient", {}))
+    measured = MeasureSpec(**_known(path, "measurement", table.get("measurement", {}), MeasureSpec))
+    return Recipe(path.parent.name, table["seed"], _anatomy(path, table.get("anatomy", {})), infarct, measured, table.get("patient", {}))
+
+
+def _known(path: Path, name: str, table: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    unknown = set(table) - {f.name for f in fields(kind)}
+    if unknown:
+        raise InputError(path, f"{name}.{min(unknown)}", "unknown", f"use the fields of {kind.__module__}.{kind.__name__}")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 def _anatomy(path: Path, table: Mapping[str, Any]) -> Anatomy:
-    unknown = set(table) - {f.name for f in fields(Anatomy)}
-    if unknown:
-        raise InputError(path, f"anatomy.{sorted(unknown)[0]}", "unknown", "use the fields of planners.virtual.anatomy.Anatomy")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    values = _known(path, "anatomy", table, Anatomy)
     usual = {segment: param.value for segment, param in LV_WALL_MM[values.get("sex", "male")].items()}
     values["wall_mm"] = usual | {int(segment): mm for segment, mm in table.get("wall_mm", {}).items()}
     return Anatomy(**values)

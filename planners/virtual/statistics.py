@@ -21,8 +21,8 @@ RV_BELOW_BASE = Param(
     "1",
     0.6,
     0.9,
-    "part of the RV's volume that lies on the apical side of the mitral plane, where these hearts are cut: the outflow tract rises above it; "
-    "own estimate, chosen so that the basal RV diameter stays near the 25-42 mm of Rudski 2010 (from memory)",
+    "part of the RV's volume that lies on the apical side of the mitral plane, where these hearts are cut: the outflow tract rises "
+    "above it; own estimate, chosen so that the basal RV diameter stays near the 25-42 mm of Rudski 2010 (from memory)",
 )
 LV_SPHERICITY = Param(
     0.40,
