@@ -111,7 +111,7 @@ def find_isthmus(
     span = float(time_ms[leave] - time_ms[entrance]) % cycle_ms
     return Isthmus(
         path_mm=path,
-        exit_mm=path_mm[_healthy_after(sick, leave, max(1, round(15.0 / step)))],
+        exit_mm=_healthy_ahead(mesh, sick_nodes(mesh), path[-1], path[max(0, len(path) - 4)]),
         narrowest=min(axis, key=lambda cut: cut.area_mm2),
         sections=tuple(axis),
         length_mm=length,
@@ -152,12 +152,18 @@ class Tube:
         return narrow and (not self.in_scar or float(self.sick[cut.tets].mean()) >= SICK_SHARE)
 
 
-def _healthy_after(sick: NDArray[np.bool_], end: int, within: int) -> int:
-    """First healthy place on the loop after the end of the isthmus, the end itself if there is none near."""
-    for k in range(within):
-        if not sick[(end + k) % len(sick)]:
-            return (end + k) % len(sick)
-    return end
+def _healthy_ahead(
+    mesh: HeartMesh, sick: NDArray[np.bool_], end_mm: NDArray[np.float64], before_mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The healthy conducting node nearest to just beyond the end of the isthmus; the end itself if the loop has no scar tissue."""
+    alive = np.zeros(mesh.n_points, bool)
+    alive[mesh.tets[mesh.conducting()].ravel()] = True
+    healthy = np.flatnonzero(alive & ~sick)
+    if not sick.any() or not len(healthy):
+        return end_mm
+    ahead = end_mm - before_mm
+    ahead = ahead / max(float(np.linalg.norm(ahead)), 1e-9)
+    return mesh.points_mm[healthy[int(cKDTree(mesh.points_mm[healthy]).query(end_mm + 2 * STEP_MM * ahead)[1])]]
 
 
 def depth_name(mesh: HeartMesh, section: Section) -> str:
