@@ -1,0 +1,320 @@
+"""The case file: which evidence there is, what the physician allows, what is expected. TOML; every key is known or refused.
+
+[patient]       name, virtual = false, note
+[segmentation]  file, labels = { lv_blood = 1, ... }, virtual_infarct = { ... }
+[eam]           file, surface, rhythm, virtual            (.csv of vtwin, or a surface bundle .npz)
+[ecg]           file, normalised, fs_hz, rhythm, virtual  (.csv of vtwin, or a surface bundle .npz)
+[record]        file
+[mesh]          edge = "2 mm"
+[tissue.REGION] cv_longitudinal = "0.6 m/s", or ["0.4 m/s", "0.8 m/s"] for a range; cv_transverse, conductivity_*
+[plan]          protocol, sites, strategies, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples
+[expect]        truth = "truth.json" and what the application checks
+accept          = ["code", ...]: suspicious findings that the author of the case takes responsibility for
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twin.errors import InputError
+from twin.io.bundle import bundle_eam, bundle_ecg
+from twin.io.eam import SURFACES, read_eam
+from twin.io.ecg import read_ecg
+from twin.io.labels import check_heart, read_labels
+from twin.io.notes import Notes
+from twin.io.record import read_record
+from twin.io.source import check_keys, did_you_mean, file_size, read_text
+from twin.mesh import REGIONS
+from twin.patient import Ecg, ElectroanatomicalMap, Evidence, Patient
+from twin.plan import PlanRequest
+from twin.run import content_hash
+from twin.units import quantity
+from twin.volume import LABELS, LabelVolume
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "patient": ("name", "virtual", "note"),
+    "segmentation": ("file", "labels", "virtual_infarct", "virtual"),
+    "eam": ("file", "surface", "rhythm", "virtual"),
+    "ecg": ("file", "normalised", "fs_hz", "rhythm", "virtual"),
+    "record": ("file",),
+    "mesh": ("edge",),
+    "tissue": tuple(REGIONS),
+    "plan": (
+        "protocol",
+        "sites",
+        "strategies",
+        "access",
+        "max_volume",
+        "max_rounds",
+        "lesion_radius",
+        "lesion_depth",
+        "posterior_samples",
+    ),
+}
+TISSUE = {
+    "cv_longitudinal": ("m/s", "cv_longitudinal_m_s", 5.0),
+    "cv_transverse": ("m/s", "cv_transverse_m_s", 5.0),
+    "conductivity_longitudinal": ("S/m", "conductivity_longitudinal_S_m", 10.0),
+    "conductivity_transverse": ("S/m", "conductivity_transverse_S_m", 10.0),
+}
+"""Key in the case -> unit, name inside, and the largest value that is not a mistake of units."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a case file says, checked; no evidence is read yet.
+
+    labels: vtwin name -> value in the segmentation (None: the file's own names); eam_path, ecg_path, record_path: None = not
+    given; options: the rest of [eam] and [ecg]; tissue: "region/quantity" -> (low, high), equal where one value was given;
+    virtual_infarct and expect: tables passed through to who reads them.
+    """
+
+    path: Path
+    name: str
+    labels_path: Path
+    virtual: bool = False
+    note: str = ""
+    labels: Mapping[str, int] | None = None
+    virtual_infarct: Mapping[str, Any] | None = None
+    eam_path: Path | None = None
+    ecg_path: Path | None = None
+    record_path: Path | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    edge_mm: float = 2.0
+    tissue: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    request: PlanRequest = field(default_factory=PlanRequest)
+    accept: tuple[str, ...] = ()
+    expect: Mapping[str, Any] = field(default_factory=dict)
+    truth_path: Path | None = None
+
+    def inputs(self) -> dict[str, str]:
+        """Content hash of the case and of every evidence file (not of the truth), by file name, for run records and stage keys."""
+        paths = [self.path, self.labels_path, self.eam_path, self.ecg_path, self.record_path]
+        return {path.name: content_hash(path) for path in paths if path is not None}
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_text(path, 1_000_000))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(path, "case", f"is not TOML ({error})", "correct the line") from None
+
+
+def _table(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    table = raw.get(name, {})
+    if not isinstance(table, dict):
+        raise InputError(path, name, "is not a table", f"write it as [{name}]")
+    check_keys(table, SECTIONS[name], path, name)
+    return table
+
+
+def _is(value: object, kind: type, path: Path, key: str) -> Any:
+    """`value` if it is of the asked kind (an int also passes as float)."""
+    if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (kind, int) if kind is float else kind):
+        names = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "a table"}
+        raise InputError(path, key, f"{value!r} is not {names[kind]}", f"write {names[kind]}")
+    return value
+
+
+def _names(value: object, path: Path, key: str, known: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InputError(path, key, f"{value!r} is not a list of names", 'write a list, for example ["lv_endo"]')
+    for item in value:
+        if known is not None and item not in known:
+            raise InputError(path, key, f"unknown name {item!r}", did_you_mean(item, known))
+    return tuple(value)
+
+
+def resolve(text: object, path: Path, key: str) -> Path:
+    """Path of an evidence file: relative to the case, environment variables expanded. Raises InputError if it is not there."""
+    given = str(_is(text, str, path, key))
+    expanded = os.path.expandvars(given)
+    if "$" in expanded:
+        variable = expanded[expanded.index("$") :].split("/")[0]
+        raise InputError(
+            path, key, f"{variable} is not set (in {given!r})", f"set {variable.strip('${}')} to the folder that holds the data"
+        )
+    full = path.parent / expanded
+    try:
+        file_size(full)
+    except InputError as error:
+        raise InputError(path, key, f"{given}: {error.problem}", error.remedy) from None
+    return full
+
+
+def _positive(value: object, unit: str, path: Path, key: str, high: float) -> float:
+    """A quantity above zero and at most `high`, in `unit`."""
+    number = quantity(value, unit, str(path), key)
+    if not 0 < number <= high:
+        problem = "is negative" if number < 0 else "is outside its range"
+        raise InputError(path, key, f"{value!r} {problem}", f"write a value above 0 and up to {high:g} {unit}")
+    return number
+
+
+def _tissue(table: Mapping[str, Any], path: Path) -> dict[str, tuple[float, float]]:
+    """Ranges by "region/quantity"."""
+    out: dict[str, tuple[float, float]] = {}
+    for region, entries in table.items():
+        check_keys(_is(entries, dict, path, f"tissue.{region}"), TISSUE, path, f"tissue.{region}")
+        for key, value in entries.items():
+            unit, inside, high = TISSUE[key]
+            ends = value if isinstance(value, list) else [value, value]
+            place = f"tissue.{region}.{key}"
+            if len(ends) != 2:
+                raise InputError(path, place, f"{value!r}", "write one value, or [low, high]")
+            low, top = (_positive(end, unit, path, place, high) for end in ends)
+            if low > top:
+                raise InputError(path, place, f"{value!r} is upside down", "write [low, high]")
+            out[f"{region}/{inside}"] = (low, top)
+    return out
+
+
+def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
+    """The [plan] table as a PlanRequest; names of protocols, sites and strategies are checked by who owns them."""
+    given: dict[str, Any] = {}
+    if "protocol" in table:
+        given["protocol"] = _is(table["protocol"], str, path, "plan.protocol")
+    for key in ("sites", "strategies"):
+        if key in table:
+            given[key] = _names(table[key], path, f"plan.{key}")
+    if "access" in table:
+        given["access"] = _names(table["access"], path, "plan.access", SURFACES)
+    for key, inside, unit, high in (
+        ("max_volume", "max_volume_ml", "mL", 100.0),
+        ("lesion_radius", "lesion_radius_mm", "mm", 20.0),
+        ("lesion_depth", "lesion_depth_mm", "mm", 20.0),
+    ):
+        if key in table:
+            given[inside] = _positive(table[key], unit, path, f"plan.{key}", high)
+    for key, most in (("max_rounds", 20), ("posterior_samples", 1000)):
+        if key in table:
+            number = _is(table[key], int, path, f"plan.{key}")
+            if not 1 <= number <= most:
+                raise InputError(path, f"plan.{key}", f"{number} is out of range", f"write 1 to {most}")
+            given[key] = number
+    return PlanRequest(**given)
+
+
+def _labels(table: Mapping[str, Any], path: Path) -> dict[str, int] | None:
+    if "labels" not in table:
+        return None
+    entries = _is(table["labels"], dict, path, "segmentation.labels")
+    check_keys(entries, LABELS, path, "segmentation.labels")
+    values = [_is(value, int, path, f"segmentation.labels.{name}") for name, value in entries.items()]
+    if len(set(values)) != len(values):
+        raise InputError(path, "segmentation.labels", "two names have the same value", "give each name its own value")
+    return dict(zip(entries, values, strict=True))
+
+
+def _options(table: Mapping[str, Any], path: Path, section: str) -> dict[str, Any]:
+    """The keys of [eam] or [ecg] other than the file, checked."""
+    kinds: dict[str, type] = {"surface": str, "rhythm": str, "virtual": bool, "normalised": bool}
+    out = {key: _is(value, kinds[key], path, f"{section}.{key}") for key, value in table.items() if key in kinds}
+    if "surface" in out and out["surface"] not in SURFACES:
+        raise InputError(path, f"{section}.surface", f"{out['surface']!r}", did_you_mean(out["surface"], SURFACES))
+    if "fs_hz" in table:
+        out["fs_hz"] = _positive(table["fs_hz"], "Hz", path, f"{section}.fs_hz", 20_000.0)
+    return out
+
+
+def load_case(path: str | Path) -> Case:
+    """Read and check a case file. Raises InputError naming file, key, problem and remedy; no evidence is read."""
+    path = Path(path)
+    raw = _toml(path)
+    check_keys(raw, (*SECTIONS, "expect", "accept"), path, "")
+    tables = {name: _table(raw, name, path) for name in SECTIONS}
+    patient, segmentation = tables["patient"], tables["segmentation"]
+    if "file" not in segmentation:
+        raise InputError(path, "segmentation.file", "is missing", 'write [segmentation] file = "labels.nrrd"')
+    for name in ("eam", "ecg", "record"):
+        if name in raw and "file" not in tables[name]:
+            raise InputError(path, f"{name}.file", "is missing", f"name the file, or remove [{name}]")
+    files = {n: resolve(tables[n]["file"], path, f"{n}.file") for n in ("segmentation", "eam", "ecg", "record") if "file" in tables[n]}
+    expect = _is(raw.get("expect", {}), dict, path, "expect")
+    infarct = segmentation.get("virtual_infarct")
+    return Case(
+        path=path,
+        name=_is(patient.get("name", path.parent.resolve().name), str, path, "patient.name"),
+        labels_path=files["segmentation"],
+        virtual=_is(patient.get("virtual", False), bool, path, "patient.virtual"),
+        note=_is(patient.get("note", ""), str, path, "patient.note"),
+        labels=_labels(segmentation, path),
+        virtual_infarct=None if infarct is None else _is(infarct, dict, path, "segmentation.virtual_infarct"),
+        eam_path=files.get("eam"),
+        ecg_path=files.get("ecg"),
+        record_path=files.get("record"),
+        options={name: _options(tables[name], path, name) for name in ("segmentation", "eam", "ecg")},
+        edge_mm=_positive(tables["mesh"].get("edge", 2.0), "mm", path, "mesh.edge", 10.0),
+        tissue=_tissue(tables["tissue"], path),
+        request=_request(tables["plan"], path),
+        accept=_names(raw.get("accept", []), path, "accept"),
+        expect=expect,
+        truth_path=resolve(expect["truth"], path, "expect.truth") if "truth" in expect else None,
+    )
+
+
+def _agree(case: Case, section: str, path: Path, said: Mapping[str, str]) -> None:
+    """Raise InputError if the case and the evidence file say different things."""
+    for key, value in said.items():
+        asked = case.options[section].get(key, value)
+        if asked != value:
+            raise InputError(case.path, f"{section}.{key}", f"{asked!r}, but {path.name} says {value!r}", "correct one of them")
+
+
+def _read_eam(case: Case, path: Path, volume: LabelVolume, notes: Notes) -> ElectroanatomicalMap:
+    options = case.options["eam"]
+    if path.suffix == ".npz":
+        return bundle_eam(path, options.get("surface", "lv_endo"), volume, notes, options.get("rhythm", "sinus"))
+    eam = read_eam(path, notes)
+    for key in ("surface", "rhythm"):
+        if key in options and options[key] != getattr(eam, key):
+            raise InputError(
+                case.path, f"eam.{key}", f"{options[key]!r}, but {path.name} says {getattr(eam, key)!r}", "correct one of them"
+            )
+    return eam
+
+
+def _read_ecg(case: Case, path: Path, notes: Notes) -> Ecg:
+    options = case.options["ecg"]
+    normalised = options.get("normalised", False)
+    if path.suffix == ".npz":
+        return bundle_ecg(path, notes, options.get("fs_hz"), normalised, options.get("rhythm", "sinus"))
+    ecg = read_ecg(path, notes, normalised)
+    _agree(case, "ecg", path, {"rhythm": ecg.rhythm})
+    if "fs_hz" in options and abs(options["fs_hz"] - ecg.fs_hz) > 0.01 * ecg.fs_hz:
+        raise InputError(
+            case.path, "ecg.fs_hz", f"{options['fs_hz']:g} Hz, but {path.name} is sampled at {ecg.fs_hz:g} Hz", "correct one of them"
+        )
+    return ecg
+
+
+def read_patient(case: Case) -> Patient:
+    """Read and check all evidence of a case. Raises InputError; Suspicious unless the case accepts the finding.
+
+    `case.virtual_infarct` is not applied: that is for who makes virtual patients.
+    """
+    notes = Notes(case.accept)
+    volume = read_labels(case.labels_path, case.labels)
+    check_heart(volume, case.labels_path, notes)
+
+    def virtual(section: str) -> bool:
+        return bool(case.options[section].get("virtual", case.virtual))
+
+    eam = ecg = record = None
+    if case.eam_path is not None:
+        eam = Evidence(_read_eam(case, case.eam_path, volume, notes), case.eam_path.name, virtual=virtual("eam"))
+    if case.ecg_path is not None:
+        ecg = Evidence(_read_ecg(case, case.ecg_path, notes), case.ecg_path.name, virtual=virtual("ecg"))
+    if case.record_path is not None:
+        facts: Mapping[str, object] = read_record(case.record_path, notes)
+        record = Evidence(facts, case.record_path.name, virtual=case.virtual)
+    for what, item in (("electroanatomical map", eam), ("12-lead ECG", ecg), ("patient record", record)):
+        if item is None:
+            notes.add(f"no {what} is given")
+    labels = Evidence(volume, case.labels_path.name, virtual=virtual("segmentation"))
+    return Patient(case.name, labels, eam, ecg, record, tuple(notes.lines))

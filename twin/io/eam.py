@@ -1,0 +1,146 @@
+"""Electroanatomical maps: vtwin's CSV (`# vtwin-eam 1`), and the checks that any map must pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.errors import InputError
+from twin.io.notes import Notes
+from twin.io.source import did_you_mean
+from twin.io.table import read_table, write_table
+from twin.patient import ElectroanatomicalMap
+from twin.volume import LabelVolume
+
+SURFACES = ("lv_endo", "rv_endo", "epi")
+COLUMNS = ("x_mm", "y_mm", "z_mm", "lat_ms")
+MIN_POINTS = 20
+CARTO_NO_VALUE = -10000.0
+
+
+def _landmarks(meta: dict[str, str], where: Path) -> dict[str, NDArray[np.float64]]:
+    found: dict[str, NDArray[np.float64]] = {}
+    for key, text in meta.items():
+        if not key.startswith("landmark."):
+            continue
+        try:
+            point = np.array([float(word) for word in text.split()])
+        except ValueError:
+            point = np.zeros(0)
+        if point.shape != (3,) or not np.isfinite(point).all():
+            raise InputError(where, key, f"{text[:40]!r} is not a position", "write three numbers in mm: x y z")
+        found[key.removeprefix("landmark.")] = point
+    return found
+
+
+def read_eam(path: Path, notes: Notes | None = None) -> ElectroanatomicalMap:
+    """Read and check a map. Raises InputError (Suspicious for what the case may accept) for what cannot be used as it is."""
+    meta, table = read_table(path, "eam", COLUMNS, ("bipolar_mv",))
+    for key in meta:
+        if key not in ("surface", "rhythm", "units") and not key.startswith("landmark."):
+            raise InputError(path, key, "unknown header key", did_you_mean(key, ("surface", "rhythm", "units", "landmark.<name>")))
+    units = meta.get("units", "mm, ms, mV")
+    if [word.strip() for word in units.split(",")] != ["mm", "ms", "mV"]:
+        raise InputError(path, "units", f"{units[:40]!r}", "convert to mm, ms, mV")
+    points = np.stack([table["x_mm"], table["y_mm"], table["z_mm"]], axis=1)
+    eam = ElectroanatomicalMap(
+        points, table["lat_ms"], table["bipolar_mv"], meta.get("surface", "lv_endo"), meta.get("rhythm", "sinus"), _landmarks(meta, path)
+    )
+    return check_eam(eam, path, notes or Notes())
+
+
+def check_eam(eam: ElectroanatomicalMap, where: Path, notes: Notes) -> ElectroanatomicalMap:
+    """Return the map without repeated points, after checks of counts, finiteness and units."""
+    if eam.surface not in SURFACES:
+        raise InputError(where, "surface", f"{eam.surface[:30]!r}", did_you_mean(eam.surface, SURFACES))
+    if not np.isfinite(eam.points_mm).all():
+        raise InputError(where, "x_mm", "a coordinate is missing or not finite", "remove the points that have no position")
+    if (eam.lat_ms == CARTO_NO_VALUE).any() or (eam.bipolar_mv == CARTO_NO_VALUE).any():
+        raise InputError(where, "lat_ms", "-10000 is CARTO's mark for no value", "leave the field empty where there is no value")
+    rows = np.column_stack([eam.points_mm, np.nan_to_num(eam.lat_ms, nan=-1e9), np.nan_to_num(eam.bipolar_mv, nan=-1e9)])
+    _, first = np.unique(rows, axis=0, return_index=True)
+    keep = np.sort(first)
+    repeated = len(rows) - len(keep)
+    if repeated > 0.2 * len(rows):
+        notes.suspect("eam_duplicates", where, "points", f"{repeated} of {len(rows)} points are repeated", "export each point once")
+    elif repeated:
+        notes.add(f"{where.name}: {repeated} repeated points were left out")
+    eam = replace(eam, points_mm=eam.points_mm[keep], lat_ms=eam.lat_ms[keep], bipolar_mv=eam.bipolar_mv[keep])
+    annotated = int(np.isfinite(eam.lat_ms).sum())
+    if annotated < MIN_POINTS:
+        raise InputError(
+            where, "lat_ms", f"only {annotated} points carry a time", f"at least {MIN_POINTS} are needed; leave the map out otherwise"
+        )
+    _check_extent(eam, where, notes)
+    _check_times(eam, where, notes)
+    _check_voltage(eam, where)
+    return eam
+
+
+def _check_extent(eam: ElectroanatomicalMap, where: Path, notes: Notes) -> None:
+    extent = float(np.ptp(eam.points_mm, axis=0).max())
+    if extent < 1.0:
+        raise InputError(where, "x_mm", f"the map is {extent:.2g} mm wide: it looks like metres", "multiply coordinates by 1000")
+    if extent > 400.0:
+        raise InputError(
+            where, "x_mm", f"the map is {extent:.0f} mm wide: it looks like micrometres or a stray point", "write coordinates in mm"
+        )
+    if extent < 20.0 or extent > 200.0:
+        notes.suspect(
+            "eam_extent", where, "x_mm", f"the map is {extent:.0f} mm wide, a ventricle has 40 to 150 mm", "write coordinates in mm"
+        )
+
+
+def _check_times(eam: ElectroanatomicalMap, where: Path, notes: Notes) -> None:
+    lat = eam.lat_ms[np.isfinite(eam.lat_ms)]
+    span = float(np.ptp(lat))
+    if span == 0.0:
+        raise InputError(where, "lat_ms", "all times are equal", "export the annotated activation times")
+    if span < 1.0:
+        raise InputError(where, "lat_ms", f"times span {span:.3g} ms: they look like seconds", "multiply lat_ms by 1000")
+    if span > 5000.0:
+        raise InputError(where, "lat_ms", f"times span {span:.0f} ms: they look like microseconds", "divide lat_ms by 1000")
+    if span < 15.0 or span > 600.0:
+        notes.suspect(
+            "eam_lat_span", where, "lat_ms", f"times span {span:.0f} ms, one beat takes 40 to 400", "check the window of interest"
+        )
+
+
+def _check_voltage(eam: ElectroanatomicalMap, where: Path) -> None:
+    volts = eam.bipolar_mv[np.isfinite(eam.bipolar_mv)]
+    if not volts.size:
+        return
+    if volts.min() < 0:
+        raise InputError(where, "bipolar_mv", "a peak-to-peak amplitude is negative", "give peak-to-peak amplitudes in mV")
+    high = float(np.percentile(volts, 95))
+    if high > 100.0:
+        raise InputError(where, "bipolar_mv", f"95th percentile {high:.0f} mV: it looks like microvolts", "divide bipolar_mv by 1000")
+    if 0.0 < high < 0.05:
+        raise InputError(where, "bipolar_mv", f"95th percentile {high:.2g} mV: it looks like volts", "multiply bipolar_mv by 1000")
+
+
+def near_blood(volume: LabelVolume, points_mm: NDArray[np.float64], surface: str, within_mm: float) -> NDArray[np.bool_]:
+    """Which points (n, 3) LPS mm lie within `within_mm` of the blood pool that an endocardial surface bounds, (n,) bool.
+
+    For maps of a whole heart's surface, of which a catheter can reach one chamber.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    blood = volume.mask("lv_blood" if surface == "lv_endo" else "rv_blood")
+    distance = distance_transform_edt(~blood, sampling=volume.spacing_mm)
+    index = np.rint(volume.to_ijk(points_mm)).astype(np.int64)
+    inside = ((index >= 0) & (index < np.array(blood.shape))).all(axis=1)
+    out = np.zeros(len(points_mm), bool)
+    out[inside] = distance[tuple(index[inside].T)] <= within_mm
+    return out
+
+
+def write_eam(path: Path, eam: ElectroanatomicalMap) -> None:
+    """Write a map as CSV: micrometres, microseconds and microvolts are kept."""
+    meta = {"surface": eam.surface, "rhythm": eam.rhythm, "units": "mm, ms, mV"}
+    meta |= {f"landmark.{name}": " ".join(f"{x:.3f}" for x in point) for name, point in sorted(eam.landmarks.items())}
+    x, y, z = eam.points_mm.T
+    write_table(path, "eam", meta, {"x_mm": x, "y_mm": y, "z_mm": z, "lat_ms": eam.lat_ms, "bipolar_mv": eam.bipolar_mv}, 3)
