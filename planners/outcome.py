@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import beta
 
 from planners.circuits import Reentry, collect
@@ -114,28 +115,57 @@ def outcome(
     sites = (run.inducing_sites or tuple(dict.fromkeys(i.site for i in run.inductions)))[:MOST_SITES]
     count = min(request.posterior_samples, len(twin.tissue.samples))
 
-    def paced(sample: int, blocked: NDArray[np.bool_] | None, name: str) -> InductionRun:
-        if progress:
-            progress(f"sample {sample + 1}, {name} lesions", sample, count)
-        kept = folder / f"sample-{sample}-{name}" if folder else None
+    none = np.zeros(len(twin.mesh.tets), bool)
+    stop = threading.Event()
+
+    def paced(task: tuple[int, str]) -> InductionRun:
+        sample, name = task
         return induce(
-            twin, protocol, sites, settings, tissue_sample=sample, blocked=blocked, folder=kept, threads=threads, stop_at_first=True
+            twin,
+            protocol,
+            sites,
+            settings,
+            tissue_sample=sample,
+            blocked=plan.blocked if name == "with" else none,
+            folder=folder / f"sample-{sample}-{name}" if folder else None,
+            stop_at_first=True,
+            stop=stop,
         )
 
-    none = np.zeros(len(twin.mesh.tets), bool)
-    before, after = [], []
+    names = ("without", "with") if plan.blocked.any() else ("without",)
+    tasks = [(sample, name) for sample in range(count if sites else 0) for name in names]
+    runs = dict(zip(tasks, _in_pool(paced, tasks, threads, stop, progress), strict=True))
+    before = [not runs[sample, "without"].induced for sample in range(len(tasks) // len(names))]
+    after = [not runs[sample, names[-1]].induced for sample in range(len(before))]
     known, left = plan.circuits, set[str]()
-    for sample in range(count if sites else 0):
-        untreated = paced(sample, none, "without")
-        before.append(not untreated.induced)
-        if not plan.blocked.any():
-            after.append(before[-1])
-            continue
-        treated = paced(sample, plan.blocked, "with")
-        after.append(not treated.induced)
-        if treated.induced:
-            found = collect(Reentry.of(twin.mesh, plan.blocked), treated.inductions, treated.episodes, known)
-            known = found.circuits
-            left |= {i.circuit for i in found.inductions if i.circuit}
+    reentry = Reentry.of(twin.mesh, plan.blocked)
+    for sample in range(len(before)):
+        run_after = runs[sample, names[-1]]
+        found = collect(reentry, run_after.inductions, run_after.episodes, known)
+        known = found.circuits
+        left |= {i.circuit for i in found.inductions if i.circuit}
     residual = tuple(c for c in known if c.id in left)
     return Outcome(Probability.of(after), Probability.of(before), sites, protocol.name, residual)
+
+
+def _in_pool(
+    paced: Callable[[tuple[int, str]], InductionRun],
+    tasks: Sequence[tuple[int, str]],
+    threads: int,
+    stop: threading.Event,
+    progress: Progress | None,
+) -> list[InductionRun]:
+    """Runs in the order of the tasks; an interruption ends those under way at their next stimulus."""
+    pool = ThreadPoolExecutor(max_workers=max(1, threads))
+    try:
+        out: list[InductionRun] = []
+        for k, ((sample, name), run) in enumerate(zip(tasks, pool.map(paced, tasks), strict=True)):
+            out.append(run)
+            if progress:
+                progress(f"sample {sample + 1} {name} lesions", k + 1, len(tasks))
+        return out
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

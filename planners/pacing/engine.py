@@ -70,9 +70,10 @@ def induce_model(
     threads: int = 1,
     stop_at_first: bool = False,
     require_capture: bool = True,
+    stop: threading.Event | None = None,
 ) -> InductionRun:
     """Pace any model that can be re-excited from named sets of nodes; otherwise as `induce`."""
-    stop = threading.Event()
+    stop = stop or threading.Event()
 
     def task(name: str) -> SiteResult:
         path = folder / f"site-{name}.npz" if folder else None

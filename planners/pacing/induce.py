@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from solvers.eikonal.reentrant import ReentrantEikonal, Settings
 from solvers.eikonal.restitution import RestitutionTable, load_tables
 from twin.errors import InputError
 from twin.model import Twin
+from twin.plan import Induction
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,13 @@ def induce(
     progress: Progress | None = None,
     threads: int = 1,
     stop_at_first: bool = False,
+    stop: threading.Event | None = None,
 ) -> InductionRun:
     """Pace a twin from every site.
 
     sites: names of `meshing.sites` (empty: the protocol's own); blocked (m,) bool: lesions; folder: keeps each site's result, so that a
-    run that was cut off goes on where it was; stop_at_first: no further site once one has induced (sites are then paced in order).
+    run that was cut off goes on where it was; stop_at_first: no further site once one has induced (sites are then paced in order);
+    stop: set by another thread, it ends the pacing with Interrupted.
     The result does not depend on `threads`. Raises InputError if a drive captures from none of the sites.
     """
     settings = settings or PacingSettings()
@@ -87,8 +91,17 @@ def induce(
         stop_at_first=stop_at_first,
         # a lesion may lie under a stimulus: that is no mistake of the user's
         require_capture=blocked is None,
+        stop=stop,
     )
+    run = run if sites else replace(run, inductions=run.inductions + _dropped(twin, protocol, nodes))
     return _vote(run, twin, protocol, nodes, settings, tissue_sample, blocked) if settings.ensemble else run
+
+
+def _dropped(twin: Twin, protocol: Protocol, nodes: Mapping[str, NDArray[np.int32]]) -> tuple[Induction, ...]:
+    """One line for each of the protocol's sites that this heart does not have, so that it is not taken for a negative."""
+    notes = pacing_sites(twin.mesh).notes
+    missing = [name for name in protocol.sites if name not in nodes]
+    return tuple(Induction(n, protocol.name, (), False, False, note=notes.get(n, "dropped: this heart has no such site")) for n in missing)
 
 
 def _vote(
