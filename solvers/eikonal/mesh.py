@@ -11,8 +11,8 @@ from solvers.kernels import eikonal as kernel
 from twin.errors import InputError
 
 LOCAL_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
-TOLERANCE_MS = 1e-6
-"""A node that fired is visited again only for a gain above this: far below any use, far above rounding."""
+TOLERANCE_MS = 1e-3
+"""A node that fired is visited again only for a gain above this: arrivals move by 0.01 ms at most against 1e-6, at a fifth of its time."""
 
 SWEEPS = 200
 
