@@ -6,7 +6,7 @@ first extended upward through the base so that the cut by the base plane stays s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -43,7 +43,8 @@ class Opening:
 class ImplicitHeart:
     """fields (k, ni, nj, nk) float32: signed distances of heart, LV and (k = 3) RV in mm, negative inside, on a grid with `affine`.
 
-    min_wall_mm: where the wall is thinner it is thickened to this, half inward and half outward, so that a coarse mesh has no holes.
+    min_wall (ni, nj, nk) float32 or None: where the wall is thinner than this (mm) it is thickened, half inward and half outward, so that
+    a coarse mesh has no holes.
     """
 
     fields: NDArray[np.float32]
@@ -51,18 +52,21 @@ class ImplicitHeart:
     opening: Opening | None
     low_mm: NDArray[np.float64]
     high_mm: NDArray[np.float64]
-    min_wall_mm: float = 0.0
+    min_wall: NDArray[np.float32] | None = None
 
     def parts(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """The four functions whose maximum is f: heart, -LV, -RV, base plane, (n, 4) mm."""
-        inverse = np.linalg.inv(self.affine)
-        out = np.full((len(points_mm), 4), -FAR_MM)
-        sample(self.fields, np.ascontiguousarray(inverse[:3]), np.ascontiguousarray(points_mm, dtype=np.float64), out)
+        inverse = np.ascontiguousarray(np.linalg.inv(self.affine)[:3])
+        points = np.ascontiguousarray(points_mm, dtype=np.float64)
+        out = np.full((len(points), 4), -FAR_MM)
+        sample(self.fields, inverse, points, out)
         out[:, 1 : len(self.fields)] *= -1.0
-        if self.min_wall_mm > 0:
+        if self.min_wall is not None:
+            wanted = np.empty((len(points), 1))
+            sample(self.min_wall[None], inverse, points, wanted)
             # the sum of the distances to its two sides is the thickness of a wall, on it and on either side of it
             free, septal = -out[:, 1:3].max(axis=1) - out[:, 0], -out[:, 1] - out[:, 2]
-            out[:, :3] -= np.maximum(0.5 * (self.min_wall_mm - np.minimum(free, septal)), 0.0)[:, None]
+            out[:, :3] -= np.maximum(0.5 * (wanted[:, 0] - np.minimum(free, septal)), 0.0)[:, None]
         if self.opening is not None and self.opening.flat:
             out[:, 3] = self.opening.height(points_mm)
         return out
@@ -70,6 +74,17 @@ class ImplicitHeart:
     def __call__(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """f at points (n, 3) mm: negative inside the wall, (n,) mm."""
         return self.parts(points_mm).max(axis=1)
+
+
+    def thickened(self, missed_mm: NDArray[np.float64], lattice_mm: float, lattices: float) -> ImplicitHeart:
+        """The same wall, at least `lattices` lattice constants thick round the points `missed_mm` (n, 3) that a mesh left empty."""
+        grid = LabelVolume(np.zeros(self.fields.shape[1:], np.uint8), self.affine)
+        ijk = np.clip(np.rint(grid.to_ijk(missed_mm)).astype(int), 0, np.array(grid.data.shape) - 1)
+        holes = np.ones(grid.data.shape, bool)
+        holes[tuple(ijk.T)] = False
+        distance = ndimage.distance_transform_edt(holes) * float(grid.spacing_mm.mean()) / lattice_mm
+        wanted = (lattices * lattice_mm * np.clip(2.0 - 0.5 * distance, 0.0, 1.0)).astype(np.float32)
+        return replace(self, min_wall=wanted if self.min_wall is None else np.maximum(wanted, self.min_wall))
 
 
 @njit(cache=True, nogil=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from twin.volume import WALL, LabelVolume
 
 EDGE_LIMITS_MM = (0.2, 6.0)
 
-THICKEN_LATTICES = (1.0, 1.25, 1.5)
-"""Wall thickness, in lattice constants, tried in turn when the mesh has holes: a wall that no lattice edge leaves on both sides is whole."""
+THICKENING = (1.2, 1.5, 1.5, 1.5)
+"""Wall thickness in lattice constants, tried in turn where a mesh still has holes: at 1.5 some lattice vertex stays inside after warping."""
 
 
 def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
@@ -43,17 +43,20 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
     label_ml = labels.volume_ml(*WALL)
     labels, _ = clean(isotropic(labels))
     heart = build_implicit(labels)
-    body = _fill(heart, LATTICE_PER_EDGE * edge_mm, where)
-    for lattices in THICKEN_LATTICES:
-        if body.defects == 0:
+    lattice_mm = LATTICE_PER_EDGE * edge_mm
+    body = _fill(heart, lattice_mm, where)
+    trial_heart, trial = heart, body
+    for lattices in THICKENING:
+        if trial.defects == 0 or not len(trial.missed_mm):
             break
-        thicker = replace(heart, min_wall_mm=lattices * LATTICE_PER_EDGE * edge_mm)
-        trial = _fill(thicker, LATTICE_PER_EDGE * edge_mm, where)
+        trial_heart = trial_heart.thickened(trial.missed_mm, lattice_mm, lattices)
+        trial = _fill(trial_heart, lattice_mm, where)
         if trial.defects < body.defects:
-            heart, body = thicker, trial
+            heart, body = trial_heart, trial
     points, tets, triangles = body.points, body.tets, body.triangles
-    if heart.min_wall_mm:
-        repairs.append(f"wall thinner than {heart.min_wall_mm:.1f} mm thickened to that: a mesh of {edge_mm:g} mm would have holes in it")
+    if heart.min_wall is not None:
+        thickness = f"{heart.min_wall.max():.1f} mm"
+        repairs.append(f"wall thickened to about {thickness} where a mesh of {edge_mm:g} mm would have holes; a smaller edge keeps it as it is")
     if body.removed:
         repairs.append(f"tetrahedra that hung on by an edge, a node or nothing removed: {body.removed}")
     quality = measure(points, tets, tet_volumes(points, tets), label_ml, body.shape)
@@ -82,6 +85,7 @@ class _Body:
     triangles: NDArray[np.int32]
     shape: Topology
     removed: int
+    missed_mm: NDArray[np.float64]
 
     @property
     def defects(self) -> int:
@@ -91,17 +95,18 @@ class _Body:
 
 def _fill(heart: ImplicitHeart, lattice_mm: float, where: str) -> _Body:
     """Stuff, take away what hangs by a thread, and check: RunFailed if anything is inverted or open."""
-    points, tets, on_surface = stuff(heart, heart.low_mm, heart.high_mm, lattice_mm)
-    volumes = tet_volumes(points, tets)
+    stuffed = stuff(heart, heart.low_mm, heart.high_mm, lattice_mm)
+    points = stuffed.points
+    volumes = tet_volumes(points, stuffed.tets)
     if (volumes <= 0).any():
         raise RunFailed(f"{int((volumes <= 0).sum())} inverted tetrahedra in the mesh of {where}")
-    keep, on_surface = remove_pinches(tets, volumes, on_surface)
-    used, tets = _compress(tets[keep], len(points))
+    keep, on_surface = remove_pinches(stuffed.tets, volumes, stuffed.on_surface)
+    used, tets = _compress(stuffed.tets[keep], len(points))
     triangles = boundary_faces(tets, on_surface[used])
     shape = topology(triangles)
     if shape.open_edges:
         raise RunFailed(f"the surface of the mesh of {where} is open at {shape.open_edges} edges")
-    return _Body(points[used], tets, triangles, shape, int((~keep).sum()))
+    return _Body(points[used], tets, triangles, shape, int((~keep).sum()), stuffed.missed_mm)
 
 
 def _compress(tets: NDArray[np.int32], n_points: int) -> tuple[NDArray[np.int_], NDArray[np.int32]]:

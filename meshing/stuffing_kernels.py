@@ -400,6 +400,29 @@ def _upper_bound(sign: NDArray[np.int8], nx: int, ny: int, nz: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def unfilled(sign: NDArray[np.int8], near: NDArray[np.bool_], nx: int, ny: int, nz: int) -> NDArray[np.int32]:
+    """Lattice tetrahedra (m, 4) without a vertex inside that have a vertex `near` the surface: where a thin wall may have been missed."""
+    v = np.empty(4, np.int64)
+    count = 0
+    for fill in range(2):
+        if fill == 1:
+            out = np.empty((count, 4), np.int32)
+            count = 0
+        for cell in range(nx * ny * nz):
+            for axis in range(3):
+                for r in range(4):
+                    if not _lattice_tet(cell, axis, r, nx, ny, nz, v):
+                        continue
+                    empty = sign[v[0]] <= 0 and sign[v[1]] <= 0 and sign[v[2]] <= 0 and sign[v[3]] <= 0
+                    if empty and (near[v[0]] or near[v[1]] or near[v[2]] or near[v[3]]):
+                        if fill == 1:
+                            for x in range(4):
+                                out[count, x] = v[x]
+                        count += 1
+    return out
+
+
+@njit(cache=True, nogil=True)
 def compress(tets: NDArray[np.int32], n_points: int) -> NDArray[np.int32]:
     """Renumber (in place) to the points in use; returns the old numbers in the new order."""
     new = np.full(n_points, -1, np.int32)
