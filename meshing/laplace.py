@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.sparse.linalg import splu
 
 from meshing.p1 import gradients, nodal_mean
 from twin.errors import RunFailed
@@ -14,8 +15,6 @@ from twin.errors import RunFailed
 TOLERANCE = 1e-7
 """Relative residual at which the iteration stops (the two preconditioners agree to this size)."""
 MAX_ITERATIONS = 3000
-FLAT = 1e-7
-"""Elements whose gradient is smaller than this share of the steepest lie between equal values, up to the solver's tolerance."""
 COUPLING = 1e-4
 """Share of isotropic diffusion in trajectory distances: shortens them by as much, which cancels in the fraction."""
 
@@ -45,16 +44,8 @@ class Elements:
         return np.einsum("mai,ma->mi", self.grad, values[self.tets])
 
     def slope(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Gradient (m, 3) that is never that of rounding errors: flat elements, between equal boundary values, take their neighbours'."""
-        grad = self.gradient(values)
-        for _ in range(3):
-            steepness = np.linalg.norm(grad, axis=1)
-            flat = steepness < FLAT * steepness.max()
-            if not flat.any():
-                break
-            grad[flat] = 0.0
-            grad[flat] = nodal_mean(grad, self.tets, self.volume, self.n)[self.tets[flat]].mean(axis=1)
-        return grad
+        """Gradient (m, 3) smoothed over neighbours: nodal means, averaged again; defined also in elements between equal boundary values."""
+        return nodal_mean(self.gradient(values), self.tets, self.volume, self.n)[self.tets].mean(axis=1)
 
     def mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Value at the element centres (m,) of a nodal field (n,)."""
@@ -87,7 +78,7 @@ class Dirichlet:
         self._inner, self._border = rows[:, self.free].tocsr(), rows[:, self.fixed].tocsr()
         diagonal = self._inner.diagonal()
         self._inverse_diagonal = 1.0 / np.where(diagonal > 0, diagonal, 1.0)
-        self._levels: Any = _hierarchy(self._inner) if multigrid and len(self.free) else None
+        self._multigrid = Multigrid(self._inner) if multigrid and len(self.free) else None
 
     def solve(self, values: NDArray[np.float64], load: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Solve for all nodes (n,); `values` (n,) is read at the fixed nodes, `load` (n,) at the free ones (zero if None).
@@ -99,16 +90,18 @@ class Dirichlet:
         if load is not None:
             rhs += load[self.free]
         found = None
-        if self._levels is not None:
-            found = self._conjugate_gradients(rhs, multigrid=True, limit=200)
+        if self._multigrid is not None:
+            found = self._conjugate_gradients(rhs, self._multigrid.cycle, limit=200)
         if found is None:
-            found = self._conjugate_gradients(rhs, multigrid=False, limit=MAX_ITERATIONS)
+            found = self._conjugate_gradients(rhs, lambda r: self._inverse_diagonal * r, limit=MAX_ITERATIONS)
         if found is None:
             raise RunFailed(f"Laplace problem with {len(self.free)} unknowns did not converge in {MAX_ITERATIONS} iterations")
         out[self.free] = found
         return out
 
-    def _conjugate_gradients(self, rhs: NDArray[np.float64], *, multigrid: bool, limit: int) -> NDArray[np.float64] | None:
+    def _conjugate_gradients(
+        self, rhs: NDArray[np.float64], precondition: Callable[[NDArray[np.float64]], NDArray[np.float64]], *, limit: int
+    ) -> NDArray[np.float64] | None:
         # own iteration: scipy's dot products go through threaded BLAS, whose last digits depend on the thread count
         x, r = np.zeros_like(rhs), rhs.copy()
         target = TOLERANCE**2 * (rhs * rhs).sum()
@@ -116,7 +109,7 @@ class Dirichlet:
         for _ in range(limit):
             if (r * r).sum() <= target:
                 return x
-            z = self._levels.solve(r, tol=1e-30, maxiter=1, cycle="V") if multigrid else self._inverse_diagonal * r
+            z = precondition(r)
             rz = (r * z).sum()
             p = z + (rz / rz_old) * p
             q = self._inner @ p
@@ -129,19 +122,37 @@ class Dirichlet:
         return None
 
 
-def _hierarchy(matrix: sp.csr_array) -> Any:
-    """Smoothed-aggregation multigrid; `local` weights need no random vector, so two runs give the same bytes."""
-    import pyamg
+class Multigrid:
+    """One symmetric V-cycle of smoothed aggregation (pyamg's levels and smoothers) as a preconditioner.
 
-    return pyamg.smoothed_aggregation_solver(
-        sp.csr_matrix(matrix),
-        smooth=("jacobi", {"weighting": "local"}),
-        presmoother=("gauss_seidel", {"sweep": "symmetric"}),
-        postsmoother=("gauss_seidel", {"sweep": "symmetric"}),
-        improve_candidates=None,
-        coarse_solver="splu",
-        max_coarse=200,
-    )
+    `local` weights need no random vector and the cycle no threaded norms, so two runs give the same bytes.
+    """
+
+    def __init__(self, matrix: sp.csr_array) -> None:
+        import pyamg
+
+        smooth = ("jacobi", {"weighting": "local"})
+        levels = pyamg.smoothed_aggregation_solver(sp.csr_matrix(matrix), smooth=smooth, improve_candidates=None, max_coarse=200).levels
+        self._matrices = [level.A.tocsr() for level in levels]
+        self._up = [level.P.tocsr() for level in levels[:-1]]
+        self._down = [level.R.tocsr() for level in levels[:-1]]
+        self._coarsest = splu(self._matrices[-1].tocsc())
+
+    def cycle(self, rhs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Approximate solution (n,) for a right-hand side (n,)."""
+        return self._cycle(0, rhs)
+
+    def _cycle(self, level: int, rhs: NDArray[np.float64]) -> NDArray[np.float64]:
+        from pyamg.relaxation.relaxation import gauss_seidel
+
+        if level == len(self._up):
+            return np.asarray(self._coarsest.solve(rhs))
+        matrix = self._matrices[level]
+        x = np.zeros_like(rhs)
+        gauss_seidel(matrix, x, rhs, sweep="forward")
+        x += self._up[level] @ self._cycle(level + 1, self._down[level] @ (rhs - matrix @ x))
+        gauss_seidel(matrix, x, rhs, sweep="backward")
+        return x
 
 
 def trajectory_fraction(
