@@ -198,7 +198,12 @@ def _monodomain(
 ) -> Result:
     from solvers.ionic import Cells, ionic_model
 
-    models = [ionic_model(t.ionic, cell=t.cell, scale=dict(t.scale)) for t in experiment.tissue]
+    models = []
+    for index, t in enumerate(experiment.tissue):
+        try:
+            models.append(ionic_model(t.ionic or "", cell=t.cell, scale=t.scale))
+        except InputError as error:
+            raise InputError(experiment.where, f"tissue[{index}]: {error.field}", error.problem, error.remedy) from None
     of_node = _majority(mesh, tissue, conducting, len(models))
     d_l, d_t = (np.array([getattr(t, name) for t in experiment.tissue])[tissue] for name in ("d_l_mm2_ms", "d_t_mm2_ms"))
     capacitance = experiment.tissue[0].membrane.capacitance_uF_mm3

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from twin.params import Param
+
+SURFACE_TO_VOLUME = Param(140.0, "1/mm", 50.0, 300.0, "Niederer et al., Phil Trans R Soc A 369:4331 (2011), table 1")
+CAPACITANCE = Param(0.01, "uF/mm^2", 0.005, 0.02, "Niederer et al., Phil Trans R Soc A 369:4331 (2011), table 1: 1 uF/cm^2")
+
 
 @dataclass(frozen=True)
 class Membrane:
     """Membrane area per tissue volume (1/mm) and capacitance per membrane area (uF/mm^2)."""
 
-    surface_to_volume_per_mm: float = 140.0
-    capacitance_uF_mm2: float = 0.01
+    surface_to_volume_per_mm: float = SURFACE_TO_VOLUME.value
+    capacitance_uF_mm2: float = CAPACITANCE.value
 
     @property
     def capacitance_uF_mm3(self) -> float:

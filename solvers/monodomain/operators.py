@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,14 @@ def build(
     stiffness, mass, lumped = sparse_assembly.assemble(np.ascontiguousarray(points_mm[nodes]), inner, f, along, across, start, column)
     per_row = np.repeat(lumped, np.diff(start))
     return Operators(nodes, start.astype(np.int32), column, stiffness / per_row, mass / per_row, lumped)
+
+
+def products_needed(theta: float, share: float = 0.1) -> int:
+    """Mass products after which no more than `share` of the mass correction is missing at any wave number."""
+    if theta == 1.0:
+        return 0
+    low = theta + (1.0 - theta) * LOWEST_MASS_EIGENVALUE
+    return math.ceil(math.acosh(1.0 / share) / math.acosh((1.0 + low) / (1.0 - low)))
 
 
 def inverse_mass_polynomial(theta: float, products: int) -> NDArray[np.float64]:

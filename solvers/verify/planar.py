@@ -21,7 +21,7 @@ ALONG = Param(0.6126, "m/s", 0.60, 0.63, _SOURCE)
 ACROSS = Param(0.2225, "m/s", 0.21, 0.23, _SOURCE)
 SICK_ALONG = Param(0.4200, "m/s", 0.41, 0.43, _SOURCE + "; G_Na x 0.38")
 SICK_ACROSS = Param(0.1526, "m/s", 0.15, 0.16, _SOURCE + "; G_Na x 0.38")
-SICK_G_NA = Param(0.38, "1", 0.2, 0.6, "Decker and Nygren; border zone sodium current, as used in design/monodomain.md")
+SICK_G_NA = Param(0.38, "1", 0.2, 0.6, "border-zone-like sodium current of the test values, design/monodomain.md")
 FINE_PER_SQRT_D = Param(0.162, "ms^0.5", 0.05, 0.2, "h / sqrt(D): 0.05 mm along and 0.018 mm across have one error, design/monodomain.md")
 
 
