@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,18 @@ class Arrival:
         own[nodes, 2 * group[self.via[nodes]] + 1] = -self.across[nodes]
         return kernel.tangent(self._order(), self.origin, self.weight, own, 1e-9, SWEEPS)
 
+    def nearest_source(self, source_nodes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Index in `source_nodes` of the source that each node's wave came from, (n,), -1 where none came; follows the heaviest origin."""
+        up = np.arange(len(self.time_ms))
+        nodes = self.via >= 0
+        up[nodes] = self.origin[nodes, self.weight[nodes].argmax(axis=1)]
+        # pointer doubling: 2^20 steps are more than any path has; a loop of two obtuse neighbours would end unknown
+        for _ in range(20):
+            up = up[up]
+        index = np.full(len(self.time_ms), -1, np.int32)
+        index[source_nodes[::-1]] = np.arange(len(source_nodes), dtype=np.int32)[::-1]
+        return np.where(np.isfinite(self.time_ms), index[up], -1).astype(np.int32)
+
     def adjoint(
         self, load: NDArray[np.float64], group: NDArray[np.integer], n_groups: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -92,6 +105,13 @@ class EikonalMesh:
         self.along2 = np.einsum("mki,mi->mk", edge, self.fibre) ** 2
         self.across2 = np.maximum(np.einsum("mki,mki->mk", edge, edge) - self.along2, 0.0)
 
+    def with_blocked(self, tets: NDArray[np.bool_]) -> EikonalMesh:
+        """The same mesh in which the marked tetrahedra (m,) do not conduct; the edge tables are shared."""
+        out = copy.copy(self)
+        out.conducting = self.conducting & ~np.asarray(tets, np.bool_)
+        out.start, out.around = kernel.node_to_tets(self.tets, out.conducting, len(self.points_mm))
+        return out
+
     @property
     def reachable(self) -> NDArray[np.bool_]:
         """Nodes that touch conducting tissue, (n,) bool."""
@@ -123,9 +143,7 @@ class EikonalMesh:
         """First arrival at every node, (n,) ms, inf where no wave comes."""
         return self._run(speed_l_m_s, speed_t_m_s, source_nodes, source_times_ms)[0]
 
-    def arrival(
-        self, speed_l_m_s: ArrayLike, speed_t_m_s: ArrayLike, source_nodes: ArrayLike, source_times_ms: ArrayLike = 0.0
-    ) -> Arrival:
+    def arrival(self, speed_l_m_s: ArrayLike, speed_t_m_s: ArrayLike, source_nodes: ArrayLike, source_times_ms: ArrayLike = 0.0) -> Arrival:
         """First arrival with its tree of origins, for derivatives."""
         time, via, origin, weight = self._run(speed_l_m_s, speed_t_m_s, source_nodes, source_times_ms)
         along, across = np.zeros(len(time)), np.zeros(len(time))

@@ -1,0 +1,65 @@
+"""Which tissue a node belongs to: the sickest it touches, or a smooth mixture of what is around."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.sparse.linalg import cg
+
+from meshing.p1 import lumped_mass, stiffness
+from twin.errors import InputError, RunFailed
+from twin.mesh import NON_CONDUCTING, REGIONS, HeartMesh
+
+SICKNESS = ("healthy", "border_zone", "isthmus")
+"""Conducting regions from the healthiest on."""
+
+FALLBACK = {"isthmus": "border_zone"}
+"""The isthmus is surviving border-zone tissue in scar: it takes the values of the border zone where it has none of its own."""
+
+
+def source_of(region: str, given: set[str]) -> str:
+    """The name under which the values of a region are given. Raises InputError if there is none."""
+    if region in given:
+        return region
+    if FALLBACK.get(region) in given:
+        return FALLBACK[region]
+    raise InputError("tissue", region, "the mesh has this region but no values are given for it", f"give values for {region}")
+
+
+def present(mesh: HeartMesh) -> tuple[str, ...]:
+    """Conducting regions of a mesh, healthiest first."""
+    names = {number: name for name, number in REGIONS.items()}
+    found = {names[int(number)] for number in np.unique(mesh.region)}
+    return tuple(name for name in SICKNESS if name in found and name not in NON_CONDUCTING)
+
+
+def sickest(mesh: HeartMesh, conducting: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """Place in SICKNESS of the sickest conducting tissue that each node touches, (n,), 0 where it touches none."""
+    out = np.zeros(mesh.n_points, np.int8)
+    for place, name in enumerate(SICKNESS):
+        out[mesh.tets[conducting & mesh.in_region(name)]] = place
+    return out
+
+
+def blend(
+    mesh: HeartMesh, conducting: NDArray[np.bool_], indicator: NDArray[np.float64], length_mm: float, across_ratio: float
+) -> NDArray[np.float64]:
+    """Smooth indicators (n, r) over the conducting tissue: (1 - div L^2 grad)^-1 with L = length along, length * across_ratio across.
+
+    The steady electrotonic spread of a cable with that space constant; rows sum to one as the given ones do.
+    """
+    tets, fibre = mesh.tets[conducting], mesh.fibre[conducting]
+    across2 = (length_mm * across_ratio) ** 2
+    tensor = across2 * np.eye(3) + (length_mm**2 - across2) * np.einsum("mi,mj->mij", fibre, fibre)
+    mass = lumped_mass(mesh.points_mm, tets)
+    mass[mass == 0.0] = 1.0
+    matrix = sp.csr_array(sp.diags_array(mass) + stiffness(mesh.points_mm, tets, tensor))
+    jacobi = sp.diags_array(1.0 / matrix.diagonal())
+    out = np.empty_like(indicator)
+    for r in range(indicator.shape[1]):
+        out[:, r], info = cg(matrix, mass * indicator[:, r], x0=indicator[:, r], rtol=1e-6, maxiter=2000, M=jacobi)
+        if info != 0:
+            raise RunFailed("blending of the restitution tables did not converge")
+    out = np.maximum(out, 0.0)
+    return out / out.sum(axis=1, keepdims=True)

@@ -1,0 +1,78 @@
+"""Restitution: how long an action potential lasts and how fast its wave runs, after how long a rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.errors import InputError
+
+PACKAGE, FILE = "solvers.ionic", "data/restitution.json"
+PITCH_MS = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class RestitutionTable:
+    """Restitution of one kind of tissue.
+
+    di_ms (k,) ascending diastolic intervals; apd_ms (k,) duration of the action potential that follows; cv_factor (k,) velocity
+    relative to steady pacing at 600 ms. Below the first interval nothing is excited; above the last one the values stay as they are
+    (tissue that has rested longer). source: where the numbers come from.
+    """
+
+    di_ms: NDArray[np.float64]
+    apd_ms: NDArray[np.float64]
+    cv_factor: NDArray[np.float64]
+    source: str
+
+    def __post_init__(self) -> None:
+        for name in ("di_ms", "apd_ms", "cv_factor"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
+        lengths = {len(self.di_ms), len(self.apd_ms), len(self.cv_factor)}
+        if len(lengths) != 1 or len(self.di_ms) < 2 or (np.diff(self.di_ms) <= 0).any():
+            raise InputError("restitution", "di_ms", "needs two or more ascending intervals, one APD and CV each", "repair the table")
+        if not (self.apd_ms > 0).all() or not (self.cv_factor > 0).all():
+            raise InputError("restitution", "apd_ms, cv_factor", "not positive or not finite", "repair the table")
+
+    @property
+    def di_min_ms(self) -> float:
+        """Shortest diastolic interval after which tissue is excited, ms."""
+        return float(self.di_ms[0])
+
+    def monotone(self) -> RestitutionTable:
+        """The same with APD and CV made non-decreasing in DI (measured ones are not, and a wave must not gain by resting less)."""
+        apd, cv = (np.minimum.accumulate(values[::-1])[::-1] for values in (self.apd_ms, self.cv_factor))
+        return RestitutionTable(self.di_ms, apd, cv, self.source)
+
+    def sampled(self, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """APD and CV factor at `size` intervals of 1 ms pitch from the smallest DI on, monotone."""
+        table = self.monotone()
+        di = self.di_min_ms + PITCH_MS * np.arange(size)
+        apd, cv = np.interp(di, table.di_ms, table.apd_ms), np.interp(di, table.di_ms, table.cv_factor)
+        return apd.astype(np.float32), cv.astype(np.float32)
+
+
+def tables_from(document: Mapping[str, Mapping[str, object]], where: str) -> dict[str, RestitutionTable]:
+    """Tables by region from the layout of `restitution.json`; entries that are not tables are left out."""
+    keys = ("di_ms", "apd_ms", "cv_factor")
+    found = {
+        region: RestitutionTable(*(np.array(entry[k], np.float64) for k in keys), source=str(entry.get("source", where)))
+        for region, entry in document.items()
+        if isinstance(entry, Mapping) and all(k in entry for k in keys)
+    }
+    if "healthy" not in found:
+        raise InputError(where, "healthy", "no restitution table", f"give {', '.join(keys)} for healthy tissue")
+    return found
+
+
+def load_tables() -> dict[str, RestitutionTable]:
+    """The shipped tables of healthy and border-zone tissue. Raises InputError where the package lacks them."""
+    file = resources.files(PACKAGE).joinpath(FILE)
+    if not file.is_file():
+        raise InputError(FILE, "restitution", "not in this installation", "install the package with its data, or give tables")
+    return tables_from(json.loads(file.read_text(encoding="utf-8")), FILE)

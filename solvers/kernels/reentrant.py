@@ -1,0 +1,237 @@
+"""Event loop of the re-excitable eikonal: fire the earliest pending node, offer its neighbours a time, or block them. Arrays only.
+
+State of a node: `time` of its last firing, `end` of that action potential, `ready` from when on it may fire again (and the values of
+`end` and `ready` before the last firing, for corrections), `trial` time of its pending firing (inf: none) and the node that caused it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from solvers.kernels.eikonal import EDGE_OF, from_edge, from_face
+from solvers.kernels.heap import drop_stale, pop, push
+
+QUIET, REACHED, SUSTAINED, LOG_FULL, HEAP_FULL = 0, 1, 2, 3, 4
+BLOCKED, WAITED, CORRECTED, FIRED = 0, 1, 2, 3
+"""Places in `counts`."""
+
+STIMULUS, OLDER = -1, -2
+"""Parents that are no row of the log: a stimulus, and a firing before this run."""
+
+NEVER_MS = -1.0e9
+"""End of the last action potential of tissue at rest: finite, so that differences stay finite."""
+
+SHORT_DI_MS = 150.0
+CV_MOVED = 0.02
+GATE_SLACK = 1.01
+LONGEST_GATE_MS = 150.0
+"""No action potential is shorter and no edge takes longer: two firings of a node within this time are one wave."""
+
+
+@njit(cache=True, nogil=True)
+def look_up(table: NDArray[np.float32], di_min: NDArray[np.float64], weights: NDArray[np.float32], v: int, di: float) -> float:
+    """Value of a (regions, k) table of 1 ms pitch that starts at each region's smallest DI, mixed by the weights of node v."""
+    total = 0.0
+    last = table.shape[1] - 1
+    for r in range(table.shape[0]):
+        w = weights[v, r]
+        if w > 0.0:
+            x = di - di_min[r]
+            if x <= 0.0:
+                value = table[r, 0]
+            elif x >= last:
+                value = table[r, last]
+            else:
+                i = int(x)
+                value = table[r, i] + (x - i) * (table[r, i + 1] - table[r, i])
+            total += w * value
+    return total
+
+
+@njit(cache=True, nogil=True)
+def arrival(
+    length2: NDArray[np.float64], e: int, iv: int, ip: int, iq: int, ir: int, tp: float, tq: float, tr: float, slow2: float
+) -> float:
+    """Arrival at local vertex iv of tetrahedron e from those of its vertices that fired (time inf: did not)."""
+    vp = length2[e, EDGE_OF[iv, ip]]
+    if tq < np.inf and tr < np.inf:
+        return from_face(
+            tp,
+            tq,
+            tr,
+            vp,
+            length2[e, EDGE_OF[iv, iq]],
+            length2[e, EDGE_OF[iv, ir]],
+            length2[e, EDGE_OF[ip, iq]],
+            length2[e, EDGE_OF[ip, ir]],
+            length2[e, EDGE_OF[iq, ir]],
+            slow2,
+        )[0]
+    if tq < np.inf:
+        return from_edge(tp, tq, vp, length2[e, EDGE_OF[iv, iq]], length2[e, EDGE_OF[ip, iq]], slow2)[0]
+    if tr < np.inf:
+        return from_edge(tp, tr, vp, length2[e, EDGE_OF[iv, ir]], length2[e, EDGE_OF[ip, ir]], slow2)[0]
+    return tp + np.sqrt(vp * slow2)
+
+
+@njit(cache=True, nogil=True)
+def stimulate(
+    nodes: NDArray[np.int32],
+    at: float,
+    start: NDArray[np.int32],
+    ready: NDArray[np.float64],
+    trial: NDArray[np.float64],
+    cause: NDArray[np.int32],
+    heap_time: NDArray[np.float64],
+    heap_node: NDArray[np.int32],
+    size: int,
+) -> tuple[int, int]:
+    """Offer the stimulus to every node that conducts and has recovered; returns the heap's size and the number of nodes that took it."""
+    taken = 0
+    for v in nodes:
+        if start[v + 1] > start[v] and at >= ready[v] and at < trial[v]:
+            trial[v], cause[v] = at, STIMULUS
+            size = push(heap_time, heap_node, size, at, v)
+            taken += 1
+    return size, taken
+
+
+@njit(cache=True, nogil=True)
+def advance(
+    start: NDArray[np.int32],
+    around: NDArray[np.int32],
+    tets: NDArray[np.int32],
+    length2: NDArray[np.float64],
+    longest: NDArray[np.float64],
+    apd: NDArray[np.float32],
+    cv: NDArray[np.float32],
+    di_min: NDArray[np.float64],
+    weights: NDArray[np.float32],
+    time: NDArray[np.float64],
+    end: NDArray[np.float64],
+    ready: NDArray[np.float64],
+    end_before: NDArray[np.float64],
+    ready_before: NDArray[np.float64],
+    trial: NDArray[np.float64],
+    cause: NDArray[np.int32],
+    held: NDArray[np.bool_],
+    stopped: NDArray[np.bool_],
+    heap_time: NDArray[np.float64],
+    heap_node: NDArray[np.int32],
+    size: int,
+    row: NDArray[np.int32],
+    log_node: NDArray[np.int32],
+    log_time: NDArray[np.float64],
+    log_end: NDArray[np.float64],
+    log_parent: NDArray[np.int32],
+    log_cause: NDArray[np.int32],
+    counts: NDArray[np.int64],
+    lap_ms: NDArray[np.float64],
+    laps: NDArray[np.int32],
+    until: float,
+    since: float,
+    wait: float,
+    extension: float,
+    threshold: float,
+    max_laps: int,
+    tolerance: float,
+    room: int,
+) -> tuple[int, int, int]:
+    """Go on until a time, an empty queue, or `max_laps` like cycles at one node; returns (why it stopped, heap size, node of the laps).
+
+    counts (4,): blocked, waited, corrected, rows of the log. held, stopped (n,): a wait or a block was counted since the last
+    firing. room: the most entries that one firing may add to the heap. LOG_FULL and HEAP_FULL: give larger arrays and call again.
+    """
+    while size > 0 and heap_time[0] <= until:
+        if counts[FIRED] == len(log_node):
+            return LOG_FULL, size, -1
+        if size + room > len(heap_time):
+            size = drop_stale(heap_time, heap_node, size, trial)
+            if 2 * (size + room) > len(heap_time):
+                return HEAP_FULL, size, -1
+            continue
+        p, tp = heap_node[0], heap_time[0]
+        size = pop(heap_time, heap_node, size)
+        if tp != trial[p]:
+            continue
+        trial[p] = np.inf
+        parent = cause[p]
+        if tp < time[p]:
+            counts[CORRECTED] += 1
+        else:
+            if time[p] >= since and parent >= 0:
+                lap = tp - time[p]
+                laps[p] = laps[p] + 1 if abs(lap - lap_ms[p]) <= tolerance * lap_ms[p] else 1
+                lap_ms[p] = lap
+            end_before[p], ready_before[p] = end[p], ready[p]
+            row[p] = counts[FIRED]
+            log_node[row[p]] = p
+            counts[FIRED] += 1
+            held[p], stopped[p] = False, False
+        time[p] = tp
+        end[p] = tp + look_up(apd, di_min, weights, p, tp - end_before[p])
+        recovery = 0.0
+        for r in range(len(di_min)):
+            recovery += weights[p, r] * di_min[r]
+        ready[p] = end[p] + recovery
+        k = row[p]
+        if k >= 0:
+            log_time[k], log_end[k], log_cause[k] = tp, end[p], parent
+            log_parent[k] = parent if parent < 0 else (row[parent] if row[parent] >= 0 else OLDER)
+        for j in range(start[p], start[p + 1]):
+            e = around[j]
+            ip = 0
+            while tets[e, ip] != p:
+                ip += 1
+            for step in range(1, 4):
+                iv = (ip + step) & 3
+                v = tets[e, iv]
+                iq, ir = (ip + step % 3 + 1) & 3, (ip + (step + 1) % 3 + 1) & 3
+                # the same wave passed v: it may only be corrected, against what was before that firing; a wave that waited comes later
+                apart = abs(tp - time[v])
+                again = False
+                if apart < LONGEST_GATE_MS:
+                    gate = GATE_SLACK * longest[e] / look_up(cv, di_min, weights, v, time[v] - end_before[v])
+                    again = apart <= gate
+                    if apart <= gate + wait and (not again or threshold < 0.0):
+                        continue
+                rest_from = end_before[v] if again else end[v]
+                may_from = ready_before[v] if again else ready[v]
+                factor = look_up(cv, di_min, weights, v, tp - rest_from)
+                gate = GATE_SLACK * longest[e] / factor
+                tq, tr = time[tets[e, iq]], time[tets[e, ir]]
+                if abs(tp - tq) > gate:
+                    tq = np.inf
+                if abs(tp - tr) > gate:
+                    tr = np.inf
+                earliest = min(tp, tq, tr)
+                if (again and time[v] <= earliest) or trial[v] <= earliest:
+                    continue
+                t = arrival(length2, e, iv, ip, iq, ir, tp, tq, tr, 1.0 / (factor * factor))
+                if t - rest_from < SHORT_DI_MS:
+                    second = look_up(cv, di_min, weights, v, t - rest_from)
+                    if abs(second - factor) > CV_MOVED * factor:
+                        t = arrival(length2, e, iv, ip, iq, ir, tp, tq, tr, 1.0 / (second * second))
+                waits = t < may_from
+                if waits:
+                    if again or may_from - t <= wait:
+                        t = may_from
+                    else:
+                        if not stopped[v]:
+                            stopped[v] = True
+                            counts[BLOCKED] += 1
+                            ready[v] += extension
+                        continue
+                if t >= trial[v] or (again and t >= time[v] - threshold):
+                    continue
+                if waits and not again and not held[v]:
+                    held[v] = True
+                    counts[WAITED] += 1
+                trial[v], cause[v] = t, p
+                size = push(heap_time, heap_node, size, t, v)
+        # only now: its neighbours had to be offered a time, else a later run would have lost the wave
+        if max_laps > 0 and laps[p] >= max_laps:
+            return SUSTAINED, size, p
+    return (QUIET if size == 0 else REACHED), size, -1
