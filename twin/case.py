@@ -93,9 +93,15 @@ class Case:
     truth_path: Path | None = None
 
     def inputs(self) -> dict[str, str]:
-        """Content hash of the case and of every evidence file (not of the truth), by file name, for run records and stage keys."""
-        paths = [self.path, self.labels_path, self.eam_path, self.ecg_path, self.record_path]
-        return {path.name: content_hash(path) for path in paths if path is not None}
+        """Content hash of the case and of every evidence file (not of the truth), by section, for run records and stage keys."""
+        paths = {
+            "case": self.path,
+            "segmentation": self.labels_path,
+            "eam": self.eam_path,
+            "ecg": self.ecg_path,
+            "record": self.record_path,
+        }
+        return {section: content_hash(path) for section, path in paths.items() if path is not None}
 
 
 def _toml(path: Path) -> dict[str, Any]:

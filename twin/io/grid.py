@@ -175,5 +175,5 @@ def to_labels(
         raise InputError(where, "labels", "missing label lv_blood", "segment the LV blood pool, or name it in [segmentation.labels]")
     if not present & {LABELS[name] for name in WALL}:
         raise InputError(where, "labels", "missing label: no myocardium", "segment the wall, or name it in [segmentation.labels]")
-    names = {name: value for value, name in sorted(by_value.items()) if value in values}
+    names = {name: value for value, name in sorted(by_value.items()) if value in values and name != "background"}
     return LabelVolume(np.ascontiguousarray(out), affine, where.name, names)
