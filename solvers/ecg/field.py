@@ -48,7 +48,8 @@ class LeadField:
         if missing:
             raise InputError("electrodes", ", ".join(missing), "not given", f"give all of {', '.join(ELECTRODES)}")
         places = np.stack([np.asarray(self.electrodes_mm[name], float) for name in ELECTRODES])
-        self.weights = np.ascontiguousarray((lead_matrix() @ unipolar_weights(mesh, places)).T)
+        # einsum, not BLAS: the last digits of a threaded product depend on the number of threads
+        self.weights = np.ascontiguousarray(np.einsum("lk,kn->nl", lead_matrix(), unipolar_weights(mesh, places)))
 
     def ecg(self, vm: NDArray[np.floating]) -> NDArray[np.float64]:
         """Leads (12, t) mV of transmembrane potentials vm (t, n) mV, float32 or float64."""
