@@ -33,13 +33,8 @@ def make_case(folder: Path, progress: Callable[[str], None]) -> None:
     eam, map_truth = endocardial_map(beat, recipe.measurement, np.random.default_rng([recipe.seed, 1]))
     write_eam(folder / "map.csv", eam)
     write_ecg(folder / "ecg.csv", sinus_ecg(beat, recipe.measurement, np.random.default_rng([recipe.seed, 2])))
-    write_json(folder / "patient.json", _patient(recipe))
+    write_json(folder / "patient.json", {"sex": recipe.anatomy.sex, **recipe.patient})
     write_json(folder / "truth.json", _truth(recipe, infarct, beat, map_truth))
-
-
-def _patient(recipe: Recipe) -> dict[str, Any]:
-    note = "a virtual patient made by vtwin (planners.virtual); no person stands behind it"
-    return {"id": recipe.name, "virtual": True, "note": note, "sex": recipe.anatomy.sex, **recipe.patient}
 
 
 def _truth(recipe: Recipe, infarct: dict[str, Any], beat: Activated, map_truth: dict[str, Any]) -> dict[str, Any]:
