@@ -263,26 +263,16 @@ def _eikonal(
         remedy = 'remove count and extra, or use method = "monodomain"'
         raise InputError(experiment.where, "stimulus", "the eikonal method knows one wave, not a train", remedy)
     speeds = [np.array([getattr(t, name) for t in experiment.tissue], float)[tissue] for name in ("speed_l_m_s", "speed_t_m_s")]
-    used, inner = np.unique(mesh.tets[conducting], return_inverse=True)
-    local = np.full(len(mesh.points_mm), -1, np.int32)
-    local[used] = np.arange(len(used), dtype=np.int32)
-    sources = np.concatenate([local[s.nodes] for s in stimuli])
+    sources = np.concatenate([s.nodes for s in stimuli])
     times = np.concatenate([np.full(len(s.nodes), s.start_ms[0]) for s in stimuli])
-    arrival = eikonal.solve(
-        mesh.points_mm[used],
-        inner.reshape(-1, 4).astype(np.int32),
-        mesh.fibre[conducting],
-        speeds[0][conducting],
-        speeds[1][conducting],
-        sources,
-        times,
-    )
-    reached = np.isfinite(arrival) & (arrival <= experiment.duration_ms)
-    order = np.argsort(arrival[reached], kind="stable")
-    node, when = used[reached][order].astype(np.int32), arrival[reached][order]
+    arrival = eikonal.solve(mesh.points_mm, mesh.tets, mesh.fibre, speeds[0], speeds[1], sources, times, conducting)
+    node = np.flatnonzero(np.isfinite(arrival) & (arrival <= experiment.duration_ms)).astype(np.int32)
+    node = node[np.argsort(arrival[node], kind="stable")]
+    when = arrival[node]
+    used = len(np.unique(mesh.tets[conducting]))
     beats = Activations(node, when, np.full(len(node), np.nan))
-    summary = {"nodes": len(used), "nodes_excluded": len(mesh.points_mm) - len(used), "scheme": "eikonal", "end_ms": experiment.duration_ms}
-    message = f"{len(node)} of {len(used)} nodes reached within {experiment.duration_ms:g} ms"
+    summary = {"nodes": used, "nodes_excluded": len(mesh.points_mm) - used, "scheme": "eikonal", "end_ms": experiment.duration_ms}
+    message = f"{len(node)} of {used} nodes reached within {experiment.duration_ms:g} ms"
     return Result(Status.DONE, message, beats, np.zeros(0), np.zeros((0, 0)), summary)
 
 

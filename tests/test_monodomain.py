@@ -8,9 +8,11 @@ import pytest
 
 from meshing import p1
 from meshing.box import VARIANTS, box_mesh, box_tets
+from solvers.ionic import Cells, ionic_model
 from solvers.monodomain import operators
 from solvers.monodomain.conductivity import Membrane, diffusion_mm2_ms
 from solvers.monodomain.solver import Monodomain, Settings
+from solvers.verify import niederer, planar
 from twin.errors import InputError
 from twin.experiment import Status, Stimulus
 
@@ -226,7 +228,8 @@ def test_branch_equals_the_uninterrupted_run(scheme):
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only")
-def test_bytes_do_not_depend_on_the_thread_count():
+def test_bytes_do_not_depend_on_the_thread_count(monkeypatch):
+    monkeypatch.setattr("solvers.monodomain.solver.NODES_PER_THREAD", 100)
     mesh = box_mesh((8.0, 4.0, 1.0), 0.25, (1, 1, 0))
     ends = []
     for threads in (1, 2):
@@ -289,6 +292,13 @@ def test_pulse_charge_does_not_depend_on_where_steps_fall():
         assert np.allclose(s.v_mv(), -80 + 14.0 / 1.4)
 
 
+def test_coarse_meshes_say_what_they_cannot_do():
+    said = [solver(box_mesh((3.0, 3.0, 3.0), h)).limits() for h in (0.3, 0.5, 1.0)]
+    assert said[0] == []
+    assert "doubtful" in said[1][0]
+    assert "not predictive" in said[2][0]
+
+
 def test_kappa_scales_the_conductivities():
     mesh = box_mesh((2.0, 1.0, 0.5), 0.5)
     m = len(mesh.tets)
@@ -300,3 +310,49 @@ def test_kappa_scales_the_conductivities():
 def test_harmonic_conductivity_of_the_niederer_benchmark():
     assert diffusion_mm2_ms(0.17, 0.62, Membrane()) == pytest.approx(0.133418 / 1.4, rel=1e-5)
     assert diffusion_mm2_ms(0.0, 0.62, Membrane()) == 0.0
+
+
+@pytest.mark.parametrize("case", niederer.FAST[:2], ids=lambda c: c.name)
+def test_coarse_niederer_slab_gives_the_published_value_of_each_mass(case):
+    assert niederer.p8_ms(case) == pytest.approx(case.reference.value, abs=case.tolerance_ms)
+
+
+@pytest.mark.parametrize("bar", planar.BARS, ids=lambda b: b.name)
+def test_plane_waves_run_at_the_one_dimensional_limit(bar):
+    spacing = planar.FINE_PER_SQRT_D.value * np.sqrt(bar.sigma_s_m / 1.4)
+    assert planar.speed_m_s(bar, spacing, Settings(theta=0.5, threshold_mv=-20.0)) == pytest.approx(bar.reference.value, rel=0.01)
+
+
+def test_slab_with_ionic_cells_branches_bit_for_bit_at_any_thread_count(monkeypatch):
+    monkeypatch.setattr("solvers.monodomain.solver.NODES_PER_THREAD", 100)
+    mesh = box_mesh((5.0, 2.0, 1.0), 0.25, (1, 1, 0))
+    model = ionic_model("ten_tusscher_panfilov_2006", cell="epi")
+    sick = ionic_model("ten_tusscher_panfilov_2006", cell="epi", scale={"G_Na": 0.38})
+    region = (mesh.points_mm[:, 0] > 2.5).astype(np.int32)
+    ends = []
+    before = numba.get_num_threads()
+    for threads in {1, before}:
+        numba.set_num_threads(threads)
+        s = build_ionic(mesh, [model, sick], region)
+        s.run([train(mesh)], 5.0)
+        state = s.snapshot()
+        for _ in range(2):
+            result = s.run([train(mesh)], 15.0)
+            ends.append((s.v_mv().tobytes(), result.activations.activation_ms.tobytes()))
+            s.restore(state)
+    numba.set_num_threads(before)
+    assert len(set(ends)) == 1
+    assert len(result.activations.node) > 100
+
+
+def build_ionic(mesh, models, region):
+    m = len(mesh.tets)
+    return Monodomain(
+        mesh.points_mm, mesh.tets, mesh.fibre, np.full(m, D_L), np.full(m, D_T), lambda nodes: Cells(models, region_of_node=region[nodes])
+    )
+
+
+@pytest.mark.slow
+def test_every_published_check_passes():
+    records = [*niederer.checks(fast=False), *planar.checks()]
+    assert [r["name"] for r in records if not r["passed"]] == []

@@ -186,6 +186,22 @@ def test_divergence_fails_with_advice_after_writing(tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["status"] == "diverged"
 
 
+def test_eikonal_experiment_arrives_at_distance_over_speed(tmp_path):
+    changes = [
+        ('method = "monodomain"', 'method = "eikonal"'),
+        ('probes = [[0, 0, 0], [6, 1, 1]]\nprobe_every = "0.5 ms"\n', ""),
+        ("scale = { G_Na = 1.0 }", 'speed = { longitudinal = "0.6 m/s", transverse = "22 cm/s" }'),
+        ("value = 11.0, within = 3.0", "value = 7.5, within = 0.01"),
+    ]
+    summary = run_experiment(load_experiment(write(tmp_path, *changes)), tmp_path / "out")
+    assert summary["expect_met"] is True
+    assert summary["status"] == "done"
+    assert not (tmp_path / "out" / "probes.csv").exists()
+    train = load_experiment(write(tmp_path, *changes, ('start = "0 ms"', "cycle = 300\ncount = 2")))
+    with pytest.raises(InputError, match="not a train"):
+        run_experiment(train, tmp_path / "out")
+
+
 def carp_text(folder: Path, mesh) -> Path:
     prefix = folder / "slab"
     tags = (mesh.centroids_mm[:, 0] > 3).astype(int) + 1

@@ -21,6 +21,10 @@ DT_MS = Param(0.05, "ms", 0.005, 0.1, "measured: velocity within 1 % of dt 0.005
 STABLE_SHARE = Param(0.8, "1", 0.5, 0.95, "share of the linear stability limit that is used, design/monodomain.md")
 THETA = Param(0.3, "1", 0.0, 1.0, "mass blend whose velocity error over orientations can be tuned out, design/monodomain.md")
 CAPTURE_MS = Param(20.0, "ms", 10.0, 40.0, "judgement: longest latency from the end of a pulse to an upstroke beside the electrode")
+EDGE_WARN_MM = Param(
+    0.6, "mm", 0.5, 0.8, "mean edge above which velocities are off by more than the correction can mend, design/monodomain.md"
+)
+EDGE_LIMIT_MM = Param(0.8, "mm", 0.6, 1.0, "mean edge above which a velocity is no prediction: up to 47 % off, design/monodomain.md")
 NODES_PER_THREAD = 8192
 """Fewer nodes are stepped faster than two threads can be brought together."""
 
@@ -114,6 +118,9 @@ class Monodomain:
         self.dt_ms = settings.dt_ms if settings.dt_ms is not None else min(DT_MS.value, bound)
         self.settings = replace(settings, dt_ms=self.dt_ms, products=products)
         self.nodes = self.ops.nodes
+        x = points_mm[self.nodes]
+        rows = np.repeat(np.arange(len(x)), np.diff(self.ops.start))
+        self.mean_edge_mm = float(np.linalg.norm(x[rows] - x[self.ops.column], axis=1).mean())
         self._row = np.full(len(points_mm), -1, np.int32)
         self._row[self.nodes] = np.arange(len(self.nodes), dtype=np.int32)
         self.cells = cells(self.nodes)
@@ -132,6 +139,15 @@ class Monodomain:
     def time_ms(self) -> float:
         """Time since rest."""
         return self._step * self.dt_ms
+
+    def limits(self) -> list[str]:
+        """What this mesh cannot be asked for, as sentences; empty if it is fine enough."""
+        said = f"mean edge {self.mean_edge_mm:.2f} mm"
+        if self.mean_edge_mm > EDGE_LIMIT_MM.value:
+            return [f"{said}: conduction velocities are not predictive above {EDGE_LIMIT_MM.value:g} mm; refine the mesh"]
+        if self.mean_edge_mm > EDGE_WARN_MM.value:
+            return [f"{said}: velocities are doubtful above {EDGE_WARN_MM.value:g} mm, most of all across the fibres; refine the mesh"]
+        return []
 
     def v_mv(self) -> NDArray[np.float64]:
         """Voltage of every mesh node, (n,) mV, NaN where nothing conducts."""
@@ -274,6 +290,8 @@ class Monodomain:
         return {
             "nodes": len(self.nodes),
             "nodes_excluded": len(self._row) - len(self.nodes),
+            "mean_edge_mm": self.mean_edge_mm,
+            "limits": self.limits(),
             "dt_ms": self.dt_ms,
             "dt_limit_ms": self.limit_ms,
             "steps": self._step,

@@ -55,8 +55,10 @@ FAST = (
     Case(0.5, 0.05, 1.0, LUMPED_P8, 1.0),
     Case(0.5, 0.05, 0.0, FULL_P8, 1.35),
     Case(0.5, 0.02, 0.5, HALF_P8, 1.0),
-    Case(0.2, 0.02, 0.0, CONVERGED_P8, 3.0),
+    # at 0.2 mm the full mass is still too fast where diagonals all point to P8 (kuhn: 37.5, the reference scheme agrees), the default
+    # blend too slow where they do not (alternating: 45.4): these two are the converging pair
     Case(0.2, 0.02, 0.0, CONVERGED_P8, 3.0, "alternating"),
+    Case(0.2, 0.05, 0.3, CONVERGED_P8, 3.0),
 )
 SLOW = (Case(0.1, 0.005, 0.0, CONVERGED_P8, 3.0), Case(0.1, 0.005, 0.3, CONVERGED_P8, 3.0))
 
