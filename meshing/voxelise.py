@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from twin.errors import InputError
+from twin.io.convert import convert_labels, convert_surface, kind_of, write_labels
+from twin.io.surfaces import read_surface
 from twin.volume import LABELS, LabelVolume
 
 OFFSET = np.array([0.00137, 0.00291, 0.00173])
@@ -132,7 +135,7 @@ def hiddenness(wall: NDArray[np.bool_], spacing_mm: float) -> tuple[NDArray[np.f
     pad = [(0, -n % step) for n in wall.shape]
     blocks = np.pad(wall, pad)
     n = np.array(blocks.shape) // step
-    coarse = blocks.reshape(n[0], step, n[1], step, n[2], step).any(axis=(1, 3, 5))
+    coarse = np.asarray(blocks.reshape(n[0], step, n[1], step, n[2], step).any(axis=(1, 3, 5)), np.bool_)
     empty = np.argwhere(~coarse)
     free = np.zeros((len(empty), 3))
     share = _hidden(coarse, empty, _sphere(DIRECTIONS), free)
@@ -142,7 +145,7 @@ def hiddenness(wall: NDArray[np.bool_], spacing_mm: float) -> tuple[NDArray[np.f
     field = np.zeros(coarse.shape)
     field[tuple(empty.T)] = share
     # wall voxels take the value of the nearest empty one, or interpolation would hide the outer skin of the heart
-    _, nearest = ndimage.distance_transform_edt(coarse, return_distances=True, return_indices=True)
+    _, nearest = ndimage.distance_transform_edt(coarse, return_indices=True)
     field = field[tuple(nearest)]
     place = [(np.arange(k) + 0.5) / step - 0.5 for k in wall.shape]
     fine = ndimage.map_coordinates(field, np.meshgrid(*place, indexing="ij"), order=1, mode="nearest")
@@ -258,3 +261,23 @@ def surface_to_labels(
     volume = LabelVolume(data, affine, where)
     found = {f"{name}_ml": volume.volume_ml(name) for name in ("lv_blood", "rv_blood", "lv_myocardium", "rv_myocardium")}
     return volume, found | {"lv_free_wall_mm": lv.wall_mm, "rv_free_wall_mm": rv.wall_mm, "doubtful": doubtful}
+
+
+def convert(source: Path, target: Path, labels: Mapping[str, int] | None = None, spacing_mm: float = 1.0) -> list[str]:
+    """What `vtwin convert IN OUT` does: labels to labels, surface to surface, surface to labels. Returns lines for the user.
+
+    `labels` names values of a label volume; `spacing_mm` is the grid of labels made from a surface. Raises InputError.
+    """
+    kinds = kind_of(source), kind_of(target)
+    if kinds == ("labels", "labels"):
+        return convert_labels(source, target, labels)
+    if kinds == ("surface", "surface"):
+        return convert_surface(source, target)
+    if kinds == ("labels", "surface"):
+        raise InputError(target, "file", "labels are not converted to surfaces", "`vtwin mesh` writes the surfaces of a segmentation")
+    if not 0.3 <= spacing_mm <= 3.0:
+        raise InputError("convert", "spacing", f"{spacing_mm:g} mm", "choose 0.3 to 3 mm")
+    surface = read_surface(source)
+    volume, found = surface_to_labels(surface.points_mm, surface.triangles, spacing_mm, surface.point_data, source.name)
+    write_labels(target, volume)
+    return [f"{name.rsplit('_', 1)[0]}: {value:.1f} {name.rsplit('_', 1)[1]}" for name, value in found.items() if name != "doubtful"]
