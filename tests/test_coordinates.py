@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,3 +194,28 @@ def test_what_is_missing_is_said(heart):
         long_axis(replace(heart, surfaces={**heart.surfaces, "lv_endo": np.zeros((0, 3), np.int32)}))
     with pytest.raises(InputError, match=r"anatomy\.complete"):
         pacing_sites(replace(heart, coordinates={}))
+
+
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.skipif("VTWIN_DATA" not in os.environ, reason="VTWIN_DATA is not set: no real heart to try")
+def test_mean_shape_of_real_hearts():
+    import pyvista
+
+    from meshing.mesh_labels import mesh_heart
+    from meshing.voxelise import surface_to_labels
+
+    surface = pyvista.read(Path(os.environ["VTWIN_DATA"]) / "cobiveco" / "geo1_heart.vtp")
+    kind = {"class": np.asarray(surface["class"])}
+    labels, _ = surface_to_labels(np.asarray(surface.points, float), surface.faces.reshape(-1, 4)[:, 1:].astype(np.int32), 1.5, kind)
+    mesh = complete(mesh_heart(labels, 2.5))
+    assert set(np.unique(mesh.aha_segment)) == set(range(18))
+    sites = pacing_sites(mesh)
+    assert len(sites) == 19
+    # no patient axes in this file: the RV outflow tract shows where anterior is
+    assert 0.3 < mesh.coordinates["rotational"][sites["rv_outflow"]] < 1.6
+    rv = mesh.coordinates["transventricular"] > 0.5
+    assert 0.25 < rv.mean() < 0.5
+    counts = np.bincount(mesh.aha_segment)[1:17]
+    assert counts.max() < 4 * counts.min()
+    np.testing.assert_allclose(np.linalg.norm(mesh.fibre, axis=1), 1.0, atol=1e-12)
