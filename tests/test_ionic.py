@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 from solvers.bench import ionic as bench
-from solvers.ionic import Cells, IonicModel, apd_ms, cell_names, ionic_model, model_names, pace
+from solvers.ionic import Cells, IonicModel, apd_ms, cell_names, ionic_model, model_names, pace, restitution
 from solvers.ionic.cells import evaluate
+from solvers.ionic.pacing import Cable
 from solvers.kernels import simd
 from solvers.kernels.ionic import LANES, plain_kernel, vector_source
 from solvers.verify import single_cell
@@ -304,3 +306,48 @@ def test_bench_compares_in_one_run(monkeypatch):
     )
     if binding.get_host_cpu_features().get("avx2"):
         assert records[f"ionic/{TT06}/epi/float32"]["ratio"] > 1.5
+
+
+@pytest.mark.parametrize("kind", ["healthy", "border_zone"])
+def test_shipped_restitution_is_plausible(kind):
+    """Both curves fall towards short intervals, and the interval of the drive train itself gives a velocity factor of 1."""
+    table = restitution.tables(kind)
+    assert 20.0 < table.di_min_ms < 80.0
+    bend = table.di_ms > table.di_min_ms + 10.0
+    assert (np.diff(table.apd_ms[bend]) > -0.5).all()
+    assert (np.diff(table.cv_factor) > -0.002).all()
+    assert table.cv_factor[0] < 0.7
+    s1_apd_ms = json.loads(restitution.FILE.read_text(encoding="utf-8"))[kind]["s1_apd_ms"]
+    di_ms = restitution.S1_MS.value - s1_apd_ms
+    assert np.interp(di_ms, table.di_ms, table.cv_factor) == pytest.approx(1.0, abs=0.005)
+    assert np.interp(di_ms, table.di_ms, table.apd_ms) == pytest.approx(s1_apd_ms, abs=1.0)
+
+
+def test_border_zone_is_slower_and_longer():
+    entries = json.loads(restitution.FILE.read_text(encoding="utf-8"))
+    assert entries["border_zone"]["s1_cv_m_s"] < 0.8 * entries["healthy"]["s1_cv_m_s"]
+    assert entries["border_zone"]["s1_apd_ms"] > entries["healthy"]["s1_apd_ms"]
+    with pytest.raises(InputError, match="border_zone"):
+        restitution.tables("scar")
+
+
+@pytest.mark.slow
+def test_restitution_is_what_the_script_makes():
+    """One S2 of healthy tissue, computed again, lies on the shipped curve; an S2 before the earliest one is blocked."""
+    paced, table = restitution.PacedCable(restitution.model_of("healthy")), restitution.tables("healthy")
+    response = paced.respond(400.0)
+    assert response is not None
+    assert np.interp(response.di_ms, table.di_ms, table.apd_ms) == pytest.approx(response.apd_ms, abs=0.5)
+    assert np.interp(response.di_ms, table.di_ms, table.cv_factor) == pytest.approx(response.cv_m_s / response.s1_cv_m_s, abs=0.003)
+    assert paced.respond(300.0) is None
+
+
+def test_cable_velocity():
+    """Velocity of the first wave from rest against the converged 1-D values, 0.6126 and 0.4200 m/s: second differences at 0.1 mm are
+    slow by 1-3 % (design note of the monodomain solver)."""
+    for scale, reference in (({}, 0.6126), ({"G_Na": 0.38}, 0.4200)):
+        ratio = 0.133418 / 1.4 * 0.02 / 0.1**2
+        cable = Cable(ionic_model(TT06, "epi", scale), 200, ratio=ratio)
+        v = cable.run(0.02, np.arange(3000) < 100, 50.0, sites=10)
+        times = [0.02 * int(np.argmax(v[i] > -20.0)) for i in (60, 140)]
+        assert 8.0 / (times[1] - times[0]) == pytest.approx(0.98 * reference, rel=0.015)
