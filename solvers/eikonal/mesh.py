@@ -68,16 +68,10 @@ class Arrival:
         """Gradient of sum(load * time_ms) by log velocities (2 * n_groups,) and by the time of each node as a source (n,)."""
         carried = kernel.adjoint(self._order(), self.origin, self.weight, np.ascontiguousarray(load, np.float64), 1e-12, SWEEPS)
         nodes = np.flatnonzero(self.via >= 0)
-        column = 2 * group[self.via[nodes]]
-        size = 2 * n_groups
-        gradient = -np.bincount(column, carried[nodes] * self.along[nodes], minlength=size)
-        gradient -= np.bincount(column + 1, carried[nodes] * self.across[nodes], minlength=size)
-        return gradient, np.where(self.via < 0, self._to_sources(load, carried), 0.0)
-
-    def _to_sources(self, load: NDArray[np.float64], carried: NDArray[np.float64]) -> NDArray[np.float64]:
-        nodes = self.via >= 0
-        flux = self.weight[nodes] * carried[nodes, None]
-        return load + np.bincount(self.origin[nodes].ravel(), flux.ravel(), minlength=len(load))
+        column, size = 2 * group[self.via[nodes]], 2 * n_groups
+        along = np.bincount(column, carried[nodes] * self.along[nodes], minlength=size)
+        across = np.bincount(column + 1, carried[nodes] * self.across[nodes], minlength=size)
+        return np.asarray(-along - across, np.float64), np.where(self.via < 0, carried, 0.0)
 
 
 class EikonalMesh:
@@ -130,7 +124,7 @@ class EikonalMesh:
     def _run(self, speed_l: ArrayLike, speed_t: ArrayLike, nodes: ArrayLike, times_ms: ArrayLike) -> tuple[NDArray, ...]:
         source = np.atleast_1d(np.asarray(nodes, np.int32))
         delay = np.ascontiguousarray(np.broadcast_to(np.asarray(times_ms, np.float64), source.shape))
-        if source.size and not (0 <= source.min() and source.max() < len(self.points_mm)):
+        if source.size and not (source.min() >= 0 and source.max() < len(self.points_mm)):
             raise InputError("eikonal", "source_nodes", "node number out of range", f"use 0 to {len(self.points_mm) - 1}")
         if not np.isfinite(delay).all():
             raise InputError("eikonal", "source_times_ms", "not finite", "give one time per source")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from solvers.eikonal.mesh import EikonalMesh
 from solvers.eikonal.regions import SICKNESS, blend, present, sickest, source_of
 from solvers.eikonal.restitution import RestitutionTable
 from solvers.kernels import reentrant as kernel
+from solvers.kernels.heap import push
 from twin.errors import InputError
 from twin.experiment import Activations
 from twin.mesh import HeartMesh
@@ -86,7 +88,8 @@ class State:
     def restore(arrays: Mapping[str, NDArray]) -> State:
         """The state from what `snapshot` gave."""
         scalars = ("now_ms", "last_stimulus_ms")
-        return State(**{name: float(a) if name in scalars else np.array(a) for name, a in arrays.items()})
+        values: dict[str, Any] = {name: float(a) if name in scalars else np.array(a) for name, a in arrays.items()}
+        return State(**values)
 
 
 @dataclass(frozen=True)
@@ -189,8 +192,17 @@ class ReentrantEikonal:
     def rest(self) -> State:
         """Tissue that has never been excited."""
         n = self.mesh.n_points
-        never = [np.full(n, kernel.NEVER_MS) for _ in range(5)]
-        return State(*never, np.full(n, np.inf), np.full(n, kernel.STIMULUS, np.int32), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
+        return State(
+            time_ms=np.full(n, kernel.NEVER_MS),
+            end_ms=np.full(n, kernel.NEVER_MS),
+            ready_ms=np.full(n, kernel.NEVER_MS),
+            end_before_ms=np.full(n, kernel.NEVER_MS),
+            ready_before_ms=np.full(n, kernel.NEVER_MS),
+            trial_ms=np.full(n, np.inf),
+            cause=np.full(n, kernel.STIMULUS, np.int32),
+            held=np.zeros(n, np.bool_),
+            stopped=np.zeros(n, np.bool_),
+        )
 
     def run(self, state: State, stimuli: Stimuli, until_ms: float, stop: Sustained | None = None) -> tuple[State, Log]:
         """Go on from a state until a time, or until nothing is left to happen, or until re-entry is `stop`.
@@ -223,7 +235,7 @@ class ReentrantEikonal:
             if not state.now_ms <= at <= until_ms:
                 problem = f"{at:g} ms is outside {state.now_ms:g} to {until_ms:g} ms"
                 raise InputError(where, "stimuli", problem, "stimulate between the state's time and the end")
-            if len(nodes) and not (0 <= nodes[0] and nodes[-1] < self.mesh.n_points):
+            if len(nodes) and not (nodes[0] >= 0 and nodes[-1] < self.mesh.n_points):
                 raise InputError(where, "stimuli", "node number out of range", f"use 0 to {self.mesh.n_points - 1}")
         return ordered
 
@@ -238,7 +250,7 @@ class _Run:
         self._heap(4 * n + 4 * self.room)
         self.size = 0
         for v in np.flatnonzero(np.isfinite(state.trial_ms)):
-            self.size = kernel.push(self.heap_time, self.heap_node, self.size, state.trial_ms[v], v)
+            self.size = push(self.heap_time, self.heap_node, self.size, state.trial_ms[v], v)
         self.row = np.full(n, -1, np.int32)
         self.lap_ms, self.laps = np.zeros(n), np.zeros(n, np.int32)
         self.book = _Book.of(4 * n)

@@ -60,11 +60,11 @@ class RestitutionTable:
 def tables_from(document: Mapping[str, Mapping[str, object]], where: str) -> dict[str, RestitutionTable]:
     """Tables by region from the layout of `restitution.json`; entries that are not tables are left out."""
     keys = ("di_ms", "apd_ms", "cv_factor")
-    found = {
-        region: RestitutionTable(*(np.array(entry[k], np.float64) for k in keys), source=str(entry.get("source", where)))
-        for region, entry in document.items()
-        if isinstance(entry, Mapping) and all(k in entry for k in keys)
-    }
+    found = {}
+    for region, entry in document.items():
+        if isinstance(entry, Mapping) and all(k in entry for k in keys):
+            di, apd, cv = (np.array(entry[k], np.float64) for k in keys)
+            found[region] = RestitutionTable(di, apd, cv, str(entry.get("source", where)))
     if "healthy" not in found:
         raise InputError(where, "healthy", "no restitution table", f"give {', '.join(keys)} for healthy tissue")
     return found

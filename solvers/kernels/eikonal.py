@@ -235,6 +235,7 @@ def adjoint(
     out = np.zeros_like(load)
     pending = load.copy()
     for _ in range(sweeps):
+        left = 0.0
         for v in order[::-1]:
             y = pending[v]
             if y != 0.0:
@@ -242,6 +243,9 @@ def adjoint(
                 out[v] += y
                 for i in range(3):
                     pending[origin[v, i]] += weight[v, i] * y
-        if np.abs(pending).max() < tolerance:
+        for v in order:
+            left = max(left, abs(pending[v]))
+        if left < tolerance:
             break
-    return out
+    # what is still pending has reached the sources
+    return out + pending
