@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from analytic_hearts import box, lv_shell, moved
+from analytic_hearts import box, lv_shell, moved, ventricles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from meshing.anatomy import complete
 from meshing.electrodes import ELECTRODES
+from meshing.sites import pacing_sites
 from solvers.ecg import LeadField, lead_matrix, qrs_duration_ms
 from solvers.ecg.field import PLATEAU_MV, REST_MV, SIGMA_I_ACROSS, SIGMA_I_ALONG, SIGMA_TORSO, unipolar_weights
 from twin.errors import InputError
@@ -108,6 +110,28 @@ def test_qrs_is_the_electrocardiogram_of_its_template(shell):
     np.testing.assert_array_equal(lead.qrs(arrival, times), ecg)
 
 
+def test_paced_beats_look_as_in_the_clinic():
+    # a heart as it lies in the chest: apex to the left, front and foot; the RV to the right and front
+    upward = np.array([-0.6, 0.6, 0.53]) / np.linalg.norm([-0.6, 0.6, 0.53])
+    from_septum = np.array([0.7, 0.6, 0.0])
+    from_septum = (from_septum - (from_septum @ upward) * upward) / np.linalg.norm(np.cross(from_septum, upward))
+    frame = np.stack([from_septum, np.cross(upward, from_septum), upward], axis=1)
+    mesh = complete(moved(ventricles(3.0), frame, np.zeros(3)))
+    lead, sites, times = LeadField(mesh), pacing_sites(mesh), np.arange(0.0, 400.0, 2.0)
+
+    def net(site: str) -> dict[str, float]:
+        arrival = np.linalg.norm(mesh.points_mm - mesh.points_mm[sites[site]], axis=1) / 0.6
+        return dict(zip(LEADS, lead.qrs(arrival, times).sum(axis=1).tolist(), strict=True))
+
+    lateral, right, inferior, anterior = (net(site) for site in ("aha12", "rv_apex", "aha10", "aha07"))
+    assert lateral["V1"] > 0, "left ventricular beats look like right bundle branch block"
+    assert max(lateral[name] for name in ("I", "aVL", "V6")) < 0, "a lateral exit runs away from the left arm"
+    assert right["V1"] < 0, "right ventricular beats look like left bundle branch block"
+    assert max(right[name] for name in ("II", "III", "aVF")) < 0, "an apical exit has a superior axis"
+    assert max(inferior[name] for name in ("II", "III", "aVF")) < 0
+    assert min(anterior[name] for name in ("III", "aVF")) > 0
+
+
 def test_t_wave_area(shell):
     lead = LeadField(shell)
     arrival = plane_wave(shell)
@@ -118,8 +142,6 @@ def test_t_wave_area(shell):
     late = lead.qrst(arrival, 330.0 - 0.6 * arrival, times)
     t_wave = late[:, times > 230]
     reversed_t = ecg[:, times > 230]
-    strongest = int(np.argmax(np.abs(t_wave).max(axis=1)))
-    assert np.abs(t_wave[strongest]).max() > 0
     assert np.abs(late[:, -1]).max() < 1e-6 + 1e-3 * np.abs(late).max()
     assert np.abs(reversed_t).max() > np.abs(t_wave).max(), "shorter action potentials where the wave comes late flatten the T wave"
 
