@@ -75,11 +75,10 @@ class ImplicitHeart:
         """f at points (n, 3) mm: negative inside the wall, (n,) mm."""
         return self.parts(points_mm).max(axis=1)
 
-
     def thickened(self, missed_mm: NDArray[np.float64], lattice_mm: float, lattices: float) -> ImplicitHeart:
         """The same wall, at least `lattices` lattice constants thick round the points `missed_mm` (n, 3) that a mesh left empty."""
         grid = LabelVolume(np.zeros(self.fields.shape[1:], np.uint8), self.affine)
-        ijk = np.clip(np.rint(grid.to_ijk(missed_mm)).astype(int), 0, np.array(grid.data.shape) - 1)
+        ijk = np.clip(np.rint(np.asarray(grid.to_ijk(missed_mm))).astype(int), 0, np.array(grid.data.shape) - 1)
         holes = np.ones(grid.data.shape, bool)
         holes[tuple(ijk.T)] = False
         distance = ndimage.distance_transform_edt(holes) * float(grid.spacing_mm.mean()) / lattice_mm
@@ -175,36 +174,42 @@ def build_implicit(volume: LabelVolume) -> ImplicitHeart:
     inner = tuple(slice(a - o, b - o) for a, b, o in zip(source_low, source_high, low))
     data[inner] = volume.data[tuple(slice(a, b) for a, b in zip(source_low, source_high))]
     affine = volume.affine.copy()
-    affine[:3, 3] = volume.to_mm(low[None].astype(float))[0]
+    affine[:3, 3] = volume.to_mm(low[None].astype(np.float64))[0]
     grid = LabelVolume(data, affine)
     voxel = float(grid.spacing_mm.mean())
     masks = [grid.mask("lv_blood", "rv_blood", *WALL), grid.mask("lv_blood")]
     if grid.mask("rv_blood").any():
         masks.append(grid.mask("rv_blood"))
+    extent = np.array([[x.min(), x.max()] for x in (along(grid, axis)[masks[0]] for axis in np.eye(3))])
     opening = find_opening(grid.mask("lv_blood", "rv_blood"), ~masks[0], affine)
     if opening is not None:
-        above = opening.height(grid.to_mm(np.argwhere(masks[0]))) > 1.5 * voxel
-        if above.mean() > 0.02:  # wall stands above the opening: a flat cut would lose it
+        height = along(grid, opening.normal) - opening.offset_mm
+        if (height[masks[0]] > 1.5 * voxel).mean() > 0.02:  # wall stands above the opening: a flat cut would lose it
             opening = Opening(opening.normal, opening.offset_mm, False, opening.spread_mm)
-        masks = _extend_flat(masks, grid, opening) if opening.flat else _extend_cavities(masks, grid, opening)
+        masks = _extend_flat(masks, grid, opening, height) if opening.flat else _extend_cavities(masks, grid, opening)
     fields = np.stack([ndimage.gaussian_filter(signed_distance(m, voxel), SMOOTHING_VOXELS, mode="nearest") for m in masks])
-    box = grid.to_mm(np.argwhere(grid.mask(*WALL)).astype(float))
-    return ImplicitHeart(fields, affine, opening, box.min(axis=0) - 2.0 * voxel, box.max(axis=0) + 2.0 * voxel)
+    return ImplicitHeart(fields, affine, opening, extent[:, 0] - 2.0 * voxel, extent[:, 1] + 2.0 * voxel)
 
 
-def _extend_flat(masks: list[NDArray[np.bool_]], grid: LabelVolume, opening: Opening) -> list[NDArray[np.bool_]]:
+def along(grid: LabelVolume, direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coordinate of every voxel centre along a direction (3,) of patient space, (ni, nj, nk) mm."""
+    i, j, k = (np.arange(n) * step for n, step in zip(grid.data.shape, direction @ grid.affine[:3, :3]))
+    return i[:, None, None] + j[:, None] + k + float(direction @ grid.affine[:3, 3])
+
+
+def _extend_flat(
+    masks: list[NDArray[np.bool_]], grid: LabelVolume, opening: Opening, height: NDArray[np.float64]
+) -> list[NDArray[np.bool_]]:
     """Continue every region through the base: above the plane each voxel takes the label found just below it."""
     voxel = float(grid.spacing_mm.mean())
-    ijk = np.stack(np.meshgrid(*(np.arange(n) for n in grid.data.shape), indexing="ij"), axis=-1).reshape(-1, 3)
-    points = grid.to_mm(ijk)
-    height = opening.height(points)
-    above = height > -0.25 * voxel
-    below = points[above] - (height[above] + 1.25 * voxel)[:, None] * opening.normal
-    source = np.clip(np.rint(grid.to_ijk(below) + 1e-9).astype(int), 0, np.array(grid.data.shape) - 1)
+    above = np.nonzero(height > -0.25 * voxel)
+    step = np.linalg.solve(grid.affine[:3, :3], opening.normal)
+    depth = height[above] + 1.25 * voxel
+    below = tuple(np.clip(np.rint(index - depth * s + 1e-9).astype(np.int64), 0, n - 1) for index, s, n in zip(above, step, height.shape))
     out = []
     for mask in masks:
         extended = mask.copy()
-        extended.reshape(-1)[above] = mask[tuple(source.T)]
+        extended[above] = mask[below]
         out.append(extended)
     return out
 

@@ -103,24 +103,39 @@ def canonical(volume: LabelVolume) -> LabelVolume:
     The matrix is rounded to 1e-6 mm, so that every storage of one image gives the same bits.
     """
     axes = volume.affine[:3, :3] / volume.spacing_mm
-    best, best_key = (0, 1, 2), None
+    best: tuple[int, ...] = (0, 1, 2)
+    best_key: tuple[float, ...] = (-np.inf,)
     for order in itertools.permutations(range(3)):
-        diagonal = [round(float(abs(axes[row, column])), 6) for row, column in enumerate(order)]
-        # exactly diagonal axes tie; the first components then decide, whatever the storage
-        key = (round(sum(diagonal), 6), *diagonal, *(round(float(abs(v)), 6) for v in axes[:, order].ravel()))
-        if best_key is None or key > best_key:
+        turned = np.round(axes[:, order], 6)
+        turned *= [_forward(turned[:, axis], axis) for axis in range(3)]
+        # at exactly 45 degrees the diagonals tie; the other components then decide, whatever the storage
+        key = (round(float(np.trace(turned)), 6), *turned.ravel().tolist())
+        if key > best_key:
             best, best_key = order, key
     data = np.transpose(volume.data, best)
     affine = volume.affine.copy()
     affine[:3, :3] = volume.affine[:3, best]
     for axis in range(3):
-        column = np.round(affine[:3, axis], 6)
-        leading = column[axis] if column[axis] != 0 else column[np.flatnonzero(column)[0]]
-        if leading < 0:
+        if _forward(np.round(affine[:3, axis], 6), axis) < 0:
             data = np.flip(data, axis)
             affine[:3, 3] += affine[:3, axis] * (data.shape[axis] - 1)
             affine[:3, axis] *= -1.0
     return replace(volume, data=np.ascontiguousarray(data), affine=np.round(affine, 6) + 0.0)
+
+
+def _forward(column: NDArray[np.float64], axis: int) -> float:
+    """1 if an image axis points along patient axis `axis` or, upright to it, along the first axis that it has a part in; else -1."""
+    leading = column[axis] if column[axis] != 0 else column[np.flatnonzero(column)[0]]
+    return 1.0 if leading > 0 else -1.0
+
+
+def crop(volume: LabelVolume) -> LabelVolume:
+    """The box of everything that is not background, with one voxel around it."""
+    occupied = np.stack([[x[0], x[-1]] for x in (np.flatnonzero(volume.data.any(axis=a)) for a in ((1, 2), (0, 2), (0, 1)))])
+    box = tuple(slice(max(low - 1, 0), high + 2) for low, high in occupied)
+    affine = volume.affine.copy()
+    affine[:3, 3] = volume.to_mm(np.array([[float(b.start) for b in box]]))[0]
+    return replace(volume, data=np.ascontiguousarray(volume.data[box]), affine=affine)
 
 
 def clean(volume: LabelVolume) -> tuple[LabelVolume, list[str]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshing.implicit import ImplicitHeart, build_implicit
-from meshing.label_grid import canonical, check_affine, check_labels, clean
+from meshing.label_grid import canonical, check_affine, check_labels, clean, crop
 from meshing.quality import measure, tet_volumes
 from meshing.regions import region_of
 from meshing.resample import isotropic
@@ -38,10 +38,14 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
         raise InputError("mesh", "edge_mm", f"{edge_mm} mm is outside {low} - {high} mm", "choose a mean edge in that range")
     check_affine(volume, where)
     labels = canonical(volume)
+    if labels.data.any():
+        labels = crop(labels)
     check_labels(labels, where)
     labels, repairs = clean(labels)
     label_ml = labels.volume_ml(*WALL)
-    labels, _ = clean(isotropic(labels))
+    cubic = isotropic(labels)
+    if cubic is not labels:
+        labels, _ = clean(cubic)
     heart = build_implicit(labels)
     lattice_mm = LATTICE_PER_EDGE * edge_mm
     body = _fill(heart, lattice_mm, where)
@@ -56,7 +60,9 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
     points, tets, triangles = body.points, body.tets, body.triangles
     if heart.min_wall is not None:
         thickness = f"{heart.min_wall.max():.1f} mm"
-        repairs.append(f"wall thickened to about {thickness} where a mesh of {edge_mm:g} mm would have holes; a smaller edge keeps it as it is")
+        repairs.append(
+            f"wall thickened to about {thickness} where a mesh of {edge_mm:g} mm would have holes; a smaller edge keeps it as it is"
+        )
     if body.removed:
         repairs.append(f"tetrahedra that hung on by an edge, a node or nothing removed: {body.removed}")
     quality = measure(points, tets, tet_volumes(points, tets), label_ml, body.shape)
