@@ -43,20 +43,20 @@ class GraphModel:
         return GraphState(np.full(self.mesh.n_points, -np.inf), ())
 
     def run(self, state, stimuli, until_ms):
-        ready, heap = state.ready_ms.copy(), list(state.pending)
-        heap += [(float(t), int(n), -1) for t, nodes in stimuli for n in nodes]
+        ready = state.ready_ms.copy()
+        heap = [(t, n, p, -2) for t, n, p, _ in state.pending] + [(float(t), int(n), -1, -1) for t, nodes in stimuli for n in nodes]
         heapq.heapify(heap)
         rows = []
         while heap and heap[0][0] <= until_ms:
-            time, node, parent = heapq.heappop(heap)
+            time, node, parent, row = heapq.heappop(heap)
             if time < ready[node] or not self.near[node]:
                 continue
             ready[node] = time + self.erp[node]
-            rows.append((node, time, ready[node], parent))
             for other, delay in self.near[node]:
-                heapq.heappush(heap, (time + delay, other, node))
-        node, time, recovery, parent = (np.array(c) for c in zip(*rows, strict=True)) if rows else (np.zeros(0),) * 4
-        log = Activations(node.astype(np.int32), time.astype(float), recovery.astype(float))
+                heapq.heappush(heap, (time + delay, other, node, len(rows)))
+            rows.append((node, time, ready[node], parent, row))
+        node, time, recovery, parent, row = (np.array(c) for c in zip(*rows, strict=True)) if rows else (np.zeros(0),) * 5
+        log = Activations(node.astype(np.int32), time.astype(float), recovery.astype(float), row.astype(np.int32))
         return GraphState(ready, tuple(heap)), GraphLog(log, parent.astype(np.int64))
 
 

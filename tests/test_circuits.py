@@ -27,9 +27,11 @@ def ring(n: int, laps: int, cycle_ms: float, radius_mm: float) -> tuple[np.ndarr
     circle = radius_mm * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     k = np.arange(n * laps)
     step = cycle_ms / n
-    main = Activations((k % n).astype(np.int32), k * step, k * step + 200.0)
-    side = Activations((k % n + n).astype(np.int32), k * step + 0.4 * step, k * step + 200.0)
-    log = join([(main, np.where(k == 0, -1, (k - 1) % n)), (side, k % n)])
+    # in time order: ring node, its branch node, next ring node, ...
+    node = np.stack([k % n, k % n + n], axis=1).ravel().astype(np.int32)
+    time = np.stack([k * step, (k + 0.4) * step], axis=1).ravel()
+    parent = np.stack([np.where(k == 0, -1, 2 * (k - 1)), 2 * k], axis=1).ravel().astype(np.int32)
+    log = Activations(node, time, time + 200.0, parent)
     return np.concatenate([circle, 1.2 * circle]), log
 
 
@@ -49,7 +51,7 @@ def test_loop_of_a_ring_is_the_ring(n, cycle_ms, laps):
 
 def test_a_wave_that_passes_once_has_no_loop():
     n = np.arange(50)
-    log = join([(Activations(n.astype(np.int32), 1.0 * n, n + 200.0), n - 1)])
+    log = Activations(n.astype(np.int32), 1.0 * n, n + 200.0, (n - 1).astype(np.int32))
     assert find_loops(np.stack([n, 0 * n, 0 * n], axis=1).astype(float), log, 1.0) == []
 
 

@@ -67,14 +67,17 @@ def test_unknown_protocol_and_keys_are_suggested():
 
 
 def test_join_links_parents_over_runs():
-    first = Activations(np.array([0, 1], np.int32), np.array([0.0, 1.0]), np.array([9.0, 9.0]))
-    second = Activations(np.array([2, 0], np.int32), np.array([2.0, 20.0]), np.array([9.0, 9.0]))
-    log = join([(first, np.array([-1, 0])), (second, np.array([1, 7]))])
-    assert log.parent.tolist() == [-1, 0, 1, UNKNOWN]
-    assert roots(log).tolist() == [0, 0, 0, 3]
-    later = tail(log, 1.5)
-    assert later.parent.tolist() == [UNKNOWN, UNKNOWN]
-    assert later.node.tolist() == [2, 0]
+    first = Activations(np.array([0, 1, 0], np.int32), np.array([0.0, 1.0, 1.5]), np.full(3, 9.0), np.array([-1, 0, -1], np.int32))
+    second = Activations(
+        np.array([2, 0, 3], np.int32), np.array([2.0, 20.0, 21.0]), np.full(3, 9.0), np.array([UNKNOWN, UNKNOWN, 1], np.int32)
+    )
+    log = join([(first, np.array([-1, 0, -1])), (second, np.array([0, 7, 0]))])
+    assert log.parent.tolist() == [-1, 0, -1, 2, UNKNOWN, 4]
+    assert roots(log).tolist() == [0, 0, 2, 2, 4, 4]
+    later = tail(log, 2.0)
+    assert later.parent.tolist() == [UNKNOWN, UNKNOWN, 1]
+    assert later.node.tolist() == [2, 0, 3]
+    assert len(join([]).node) == 0
 
 
 def ring_log(n: int = 40, laps: int = 5, cycle_ms: float = 300.0) -> Activations:

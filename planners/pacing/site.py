@@ -27,7 +27,8 @@ KEPT_CYCLES = 3.2
 class Reexcitable(Protocol):
     """A solver whose runs can be branched: `run` leaves the state that it was given untouched and returns the next one.
 
-    Times are absolute. The log has `activations` and `parent_node` (k,), the node that each firing came from (-1: a stimulus).
+    Times are absolute. The log has `activations` in time order, their parents being rows of the same log (-1 a stimulus, -2 a firing of
+    an earlier run), and `parent_node` (k,), the node that each firing came from (-1: a stimulus).
     """
 
     def rest(self) -> Any:

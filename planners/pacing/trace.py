@@ -12,35 +12,30 @@ from twin.experiment import Activations
 STIMULUS, UNKNOWN = -1, -2
 """Parents that are no row of the log: a stimulus, and an activation older than the log."""
 
-BACKSTEP_MS = 3.0
-"""A correction may move a firing back by this much, so a parent may stand slightly after its child."""
-
 
 def join(parts: Sequence[tuple[Activations, NDArray[np.integer]]]) -> Activations:
-    """Join logs of consecutive runs into one in time order, with parents as indices into it.
+    """Join logs of consecutive runs into one in time order, with parents as rows of it.
 
-    parts: (log, parent_node (k,)) where parent_node is the node that fired, -1 for a stimulus. A parent older than the joined log
-    becomes UNKNOWN.
+    parts: (log, parent_node (k,)) in the order of the runs; the log's parents are its own rows, STIMULUS, or UNKNOWN for a firing of an
+    earlier run, of which parent_node is the node. A parent older than the joined log stays UNKNOWN.
     """
-    node = np.concatenate([log.node for log, _ in parts] or [np.zeros(0, np.int32)]).astype(np.int32)
-    time = np.concatenate([log.activation_ms for log, _ in parts] or [np.zeros(0)])
-    recovery = np.concatenate([log.recovery_ms for log, _ in parts] or [np.zeros(0)])
-    parent_node = np.concatenate([p for _, p in parts] or [np.zeros(0, np.int64)]).astype(np.int64)
-    order = np.lexsort((node, time))
-    node, time, recovery, parent_node = node[order], time[order], recovery[order], parent_node[order]
-    return Activations(node, time, recovery, _link(node, time, parent_node))
-
-
-def _link(node: NDArray[np.int32], time: NDArray[np.float64], parent_node: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Row of each row's parent: the last firing of the parent's node that is not later than the row (or its back-step)."""
-    # node and time as one sortable number: 2**24 ms is hours, and 1/256 ms is left for a million nodes
-    span = float(2**24)
-    by_node = np.lexsort((time, node))
-    key = node[by_node] * span + time[by_node]
-    at = np.searchsorted(key, parent_node * span + time + BACKSTEP_MS, side="right") - 1
-    row = by_node[np.maximum(at, 0)] if len(by_node) else np.zeros(0, np.int64)
-    known = (at >= 0) & (parent_node >= 0) & (node[row] == parent_node) & (row != np.arange(len(node)))
-    return np.where(parent_node < 0, STIMULUS, np.where(known, row, UNKNOWN)).astype(np.int32)
+    nodes = [log.node for log, _ in parts]
+    size = 1 + max((int(max(log.node.max(), p.max())) for log, p in parts if len(log.node)), default=0)
+    last = np.full(size, UNKNOWN, np.int32)
+    offset, parents = 0, []
+    for log, parent_node in parts:
+        inside = np.where(log.parent >= 0, log.parent + offset, log.parent)
+        # a node's last firing before this run is the one whose wave was under way when it began
+        parents.append(np.where(log.parent == UNKNOWN, last[np.maximum(parent_node, 0)], inside).astype(np.int32))
+        # of repeated indices numpy keeps the last: rows are in time order
+        last[log.node] = np.arange(offset, offset + len(log.node), dtype=np.int32)
+        offset += len(log.node)
+    return Activations(
+        np.concatenate([*nodes, np.zeros(0, np.int32)]).astype(np.int32),
+        np.concatenate([*(log.activation_ms for log, _ in parts), np.zeros(0)]),
+        np.concatenate([*(log.recovery_ms for log, _ in parts), np.zeros(0)]),
+        np.concatenate([*parents, np.zeros(0, np.int32)]).astype(np.int32),
+    )
 
 
 def roots(log: Activations) -> NDArray[np.int64]:
