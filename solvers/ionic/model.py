@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.ionic import mitchell_schaeffer, ten_tusscher_panfilov_2006
+from solvers.ionic import aliev_panfilov, bueno_orovio, mitchell_schaeffer, ten_tusscher_panfilov_2006
 from twin.errors import InputError
 
-_MODULES: dict[str, ModuleType] = {m.NAME: m for m in (mitchell_schaeffer, ten_tusscher_panfilov_2006)}
+_MODULES: dict[str, ModuleType] = {m.NAME: m for m in (ten_tusscher_panfilov_2006, bueno_orovio, mitchell_schaeffer, aliev_panfilov)}
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,16 @@ BCL_MS = 1000.0
 BEATS = 20
 DT_MS = 0.02
 
-# (model, cell): rest mV, peak mV, APD90 ms, APD50 ms of beat 20, APD90 ms of beat 1 (NaN where the paper's own start is not used)
+# (model, cell): rest mV, peak mV, APD90 ms, APD50 ms of beat 20, APD90 ms of beat 1
 REFERENCE: dict[tuple[str, str], tuple[float, float, float, float, float]] = {
     ("ten_tusscher_panfilov_2006", "epi"): (-85.512, 38.565, 305.27, 277.22, 290.17),
     ("ten_tusscher_panfilov_2006", "endo"): (-85.530, 39.828, 304.49, 276.10, 291.10),
     ("ten_tusscher_panfilov_2006", "mid"): (-85.375, 38.625, 406.08, 374.44, 378.34),
+    ("bueno_orovio", "epi"): (-83.913, 41.438, 268.87, 221.20, 272.32),
+    ("bueno_orovio", "endo"): (-83.888, 45.074, 262.98, 220.54, 276.90),
+    ("bueno_orovio", "mid"): (-83.891, 48.997, 412.69, 319.69, 458.71),
     ("mitchell_schaeffer", "default"): (-80.0, 14.523, 285.36, 258.99, 285.69),
+    ("aliev_panfilov", "default"): (-80.0, 18.890, 249.65, 233.22, 336.34),
 }
 TOLERANCES = {"rest": (0.1, "mV"), "peak": (1.0, "mV"), "apd90": (1.0, "ms"), "apd50": (1.0, "ms"), "apd90_beat1": (1.0, "ms")}
 
@@ -31,6 +35,9 @@ TOLERANCES = {"rest": (0.1, "mV"), "peak": (1.0, "mV"), "apd90": (1.0, "ms"), "a
 CALCIUM_NM = (101.85, 839.72)
 CALCIUM_TOLERANCE = 0.02
 DRIFT_MS = 0.5
+# At rest the decay of this model's V, u/tau_o1 per ms, is less in a step than the last bit of a float32 near -84 mV: V stays up to
+# 0.08 mV high, and w_inf = 1 - u/tau_winf magnifies that. Float64 where these cells' duration matters.
+DRIFT_LIMITED_MS = {("bueno_orovio", "endo"): 1.0, ("bueno_orovio", "mid"): 4.0}
 
 
 def checks() -> list[dict[str, Any]]:
@@ -45,7 +52,8 @@ def checks() -> list[dict[str, Any]]:
         single, double = (np.array([apd_ms(time_ms, beat) for beat in traces[p][1]]) for p in ("float32", "float64"))
         drift = float(np.abs(single - double).max())
         source = "float64 run of the same source; largest APD90 difference of 20 beats"
-        records.append(_record(f"ionic/{name}/{cell}/float32_drift", drift, "ms", 0.0, DRIFT_MS, source))
+        allowed = DRIFT_LIMITED_MS.get((name, cell), DRIFT_MS)
+        records.append(_record(f"ionic/{name}/{cell}/float32_drift", drift, "ms", 0.0, allowed, source))
     for label, value, expected in zip(("diastolic", "peak"), _calcium_nm(), CALCIUM_NM, strict=True):
         name = f"ionic/ten_tusscher_panfilov_2006/epi/calcium_{label}"
         records.append(_record(name, value, "nM", expected, CALCIUM_TOLERANCE * expected, SOURCE))
