@@ -21,7 +21,7 @@ from twin.volume import WALL, LabelVolume
 EDGE_LIMITS_MM = (0.2, 6.0)
 
 THICKENING = (1.2, 1.5, 1.5, 1.5)
-"""Wall thickness in lattice constants, tried in turn where a mesh still has holes: at 1.5 some lattice vertex stays inside after warping."""
+"""Wall thickness in lattice constants, tried in turn where a mesh still has holes: at 1.5 a lattice vertex stays inside."""
 
 
 def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:

@@ -117,7 +117,8 @@ def warnings(numbers: dict[str, Any]) -> list[str]:
         out.append(f"smallest dihedral angle {numbers['dihedral_min_deg']:.1f} degrees is below {MIN_DIHEDRAL_DEG.value:g}")
     if numbers["dihedral_p1_deg"] < LOW_PERCENTILE_DEG.value:
         out.append(
-            f"1 % of the tetrahedra have a dihedral angle below {numbers['dihedral_p1_deg']:.1f} degrees (gate {LOW_PERCENTILE_DEG.value:g})"
+            f"1 % of the tetrahedra have a dihedral angle below {numbers['dihedral_p1_deg']:.1f} degrees "
+            f"(gate {LOW_PERCENTILE_DEG.value:g})"
         )
     if abs(numbers["volume_error_percent"]) > VOLUME_ERROR.value:
         out.append(f"the mesh volume differs from the labels by {numbers['volume_error_percent']:+.2f} % (gate {VOLUME_ERROR.value:g} %)")

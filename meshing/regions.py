@@ -36,7 +36,7 @@ def region_of(volume: LabelVolume, points_mm: NDArray[np.float64]) -> NDArray[np
     extended = LabelVolume(volume.data[box][tuple(nearest)], volume.affine)
     names = [name for name in TAGGED if extended.mask(name).any()]
     one_hot = np.stack([ndimage.gaussian_filter(extended.mask(name).astype(np.float32), ONE_HOT_VOXELS, mode="nearest") for name in names])
-    inverse = np.linalg.inv(volume.affine)[:3].copy()
+    inverse = np.array(np.linalg.inv(volume.affine)[:3], np.float64)
     inverse[:, 3] -= low
     inside = _in_box(points_mm, inverse, np.array(wall.shape))
     weight = np.empty((int(inside.sum()), len(names)))
@@ -50,4 +50,4 @@ def region_of(volume: LabelVolume, points_mm: NDArray[np.float64]) -> NDArray[np
 
 def _in_box(points_mm: NDArray[np.float64], inverse: NDArray[np.float64], shape: NDArray[np.int_]) -> NDArray[np.bool_]:
     ijk = points_mm @ inverse[:, :3].T + inverse[:, 3]
-    return ((ijk >= 0) & (ijk <= shape - 1)).all(axis=1)
+    return np.asarray(((ijk >= 0) & (ijk <= shape - 1)).all(axis=1))

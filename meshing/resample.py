@@ -85,7 +85,7 @@ def _close_ends(
     bare = np.flatnonzero(~filled)
     past = np.zeros(len(position), bool)
     for layer in (*cavities, heart):
-        inside = (layer < 0).any(axis=(1, 2))
+        inside = np.asarray((layer < 0).any(axis=(1, 2)))
         for n in np.flatnonzero(inside):
             for k in (n - 1, n + 1):
                 if not 0 <= k < len(inside) or inside[k]:
@@ -111,7 +111,7 @@ def _interpolate(distance: NDArray[np.float32], old: list[NDArray[np.float64]]) 
 
 
 def _wall_labels(grid: LabelVolume, thick: int | None, old: list[NDArray[np.float64]]) -> NDArray[np.uint8]:
-    """Wall label of every new voxel, from labels extended off the wall: muscle, in it all scar tissue, in that the core, in that the isthmus."""
+    """Wall label of every new voxel, from labels extended off the wall: muscle, in it scar tissue, in that the core, then the isthmus."""
     # within a thick slice first: the next slice only where this one has no wall at all
     step = np.array([1e3 if axis == thick else s for axis, s in enumerate(grid.spacing_mm)])
     nearest = ndimage.distance_transform_edt(~grid.mask(*WALL), sampling=step, return_distances=False, return_indices=True)
@@ -133,7 +133,7 @@ def _wall_labels(grid: LabelVolume, thick: int | None, old: list[NDArray[np.floa
 
 def _shrink_ends(layers: NDArray[np.float32]) -> None:
     """A label that ends between two slices shrinks to nothing at the next one (in place)."""
-    inside = (layers < 0).any(axis=(1, 2))
+    inside = np.asarray((layers < 0).any(axis=(1, 2)))
     for n in np.flatnonzero(inside):
         for k in (n - 1, n + 1):
             if 0 <= k < len(inside) and not inside[k]:

@@ -148,7 +148,7 @@ def smallest_dihedral_cosine(p: NDArray[np.float64], a: int, b: int, c: int, d: 
         for y in range(x + 1, 4):
             # the two corners that are not on this edge
             z = 0
-            while z == x or z == y:
+            while z in (x, y):
                 z += 1
             w = 6 - x - y - z
             px, py, pz, pw = p[corner[x]], p[corner[y]], p[corner[z]], p[corner[w]]

@@ -132,7 +132,7 @@ def _pinched(triangles: NDArray[np.int32]) -> list[NDArray[np.int32]]:
 
 
 def _smaller_parts(tets: NDArray[np.int32], volumes: NDArray[np.float64], nodes: NDArray[np.int32]) -> NDArray[np.int_]:
-    """Tetrahedra round an edge or node, without the largest group that is connected by faces there; the smallest one if all are connected."""
+    """Tetrahedra round an edge or node, without the largest group connected by faces there; the smallest one if all are connected."""
     around = np.flatnonzero(np.all([(tets == v).any(axis=1) for v in nodes], axis=0))
     if not len(around):
         return around
