@@ -17,6 +17,7 @@ from twin.units import quantity
 
 METHODS = ("monodomain", "eikonal")
 SCHEMES = ("explicit", "reference")
+CORRECTIONS = ("none", "planar")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Experiment:
     duration_ms: float
     theta: float = THETA.value
     scheme: str = "explicit"
+    correction: str = "none"
     quiet_ms: float | None = None
     precision: str = "float32"
     threshold_mv: float = -40.0
@@ -97,7 +99,7 @@ def load_experiment(path: Path) -> Experiment:
     top = _Table(path, "", table)
     top.known("mesh", "tissue", "stimulus", "solver", "record", "expect")
     solver = top.table("solver")
-    solver.known("method", "dt", "duration", "theta", "scheme", "quiet", "precision")
+    solver.known("method", "dt", "duration", "theta", "scheme", "correction", "quiet", "precision")
     method = solver.choice("method", METHODS, "monodomain")
     record = top.table("record")
     record.known("activation", "probes", "probe_every")
@@ -113,6 +115,7 @@ def load_experiment(path: Path) -> Experiment:
         duration_ms=solver.positive("duration", "ms"),
         theta=solver.number("theta", "", THETA.value, 0.0, 1.0),
         scheme=solver.choice("scheme", SCHEMES, "explicit"),
+        correction=solver.choice("correction", CORRECTIONS, "none"),
         quiet_ms=solver.positive("quiet", "ms") if "quiet" in solver.values else None,
         precision=solver.choice("precision", ("float32", "float64"), "float32"),
         threshold_mv=activation.number("threshold", "mV", -40.0, -80.0, 30.0),
@@ -123,6 +126,9 @@ def load_experiment(path: Path) -> Experiment:
     )
     if experiment.recovery_mv > experiment.threshold_mv:
         raise activation.error("recovery", "is above the threshold", "recovery is a level on the way down, below the upstroke's threshold")
+    if experiment.correction == "planar" and (not isinstance(experiment.mesh, BoxSpec) or method != "monodomain"):
+        remedy = "leave it out; for other meshes pass kappa_l and kappa_t to Monodomain"
+        raise solver.error("correction", "is made for the monodomain on box meshes, whose lattice and fibres are uniform", remedy)
     membranes = {t.membrane.capacitance_uF_mm3 for t in experiment.tissue}
     if len(membranes) > 1:
         remedy = "use the same in every [[tissue]]; change conductivities instead"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from meshing.box import box_mesh
+from meshing.box import box_mesh, box_tets
 from solvers.experiment import BoxSpec, Experiment, StimulusSpec, TissueSpec, load_experiment
+from solvers.monodomain.correction import calibrate
 from solvers.monodomain.solver import STABLE_SHARE, Monodomain, Settings
 from twin.atomic import write_json, write_npz, write_text
 from twin.errors import InputError, RunFailed
@@ -215,6 +216,7 @@ def _monodomain(
         recovery_mv=experiment.recovery_mv,
         capacitance_uF_mm3=capacitance,
     )
+    kappa_l, kappa_t, corrections = _corrections(experiment, models, settings, tell)
     tell("assembly", 0.0)
     solver = Monodomain(
         mesh.points_mm,
@@ -225,12 +227,14 @@ def _monodomain(
         lambda nodes: Cells(models=models, region_of_node=of_node[nodes], precision=experiment.precision),
         settings,
         conducting=conducting,
+        kappa_l=kappa_l[tissue],
+        kappa_t=kappa_t[tissue],
     )
     if experiment.scheme == "explicit" and solver.dt_ms > solver.limit_ms:
         safe = STABLE_SHARE.value * solver.limit_ms
         problem = f"{solver.dt_ms:g} ms is above the stability limit of this mesh, {solver.limit_ms:.3g} ms"
         raise InputError(experiment.where, "solver.dt", problem, f"use {safe:.2g} ms or less, or leave dt out")
-    return solver.run(
+    result = solver.run(
         stimuli,
         experiment.duration_ms,
         probes=np.array([nearest.node(p)[0] for p in experiment.probes_mm], np.int64),
@@ -238,6 +242,41 @@ def _monodomain(
         quiet_ms=experiment.quiet_ms,
         progress=lambda fraction: tell("monodomain", fraction),
     )
+    return replace(result, summary={**result.summary, "correction": corrections})
+
+
+def _corrections(
+    experiment: Experiment, models: list[Any], settings: Settings, tell: Progress
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[dict[str, Any]]]:
+    """Factors on the conductivities of each tissue, and how they were found; ones unless the file asks for `correction = "planar"`."""
+    from solvers.ionic import Cells
+
+    kappa = np.ones((2, len(models)))
+    found: list[dict[str, Any]] = []
+    box = experiment.mesh
+    if experiment.correction == "none" or not isinstance(box, BoxSpec):
+        return kappa[0], kappa[1], found
+    fibre = np.asarray(box.fibre) / np.linalg.norm(box.fibre)
+    for index, (t, model) in enumerate(zip(experiment.tissue, models)):
+        if min(t.d_l_mm2_ms, t.d_t_mm2_ms) <= 0:
+            continue
+        tell(f"correction of tissue {index}", 0.0)
+
+        def cells(nodes: NDArray[np.int32], model: Any = model) -> Cells:
+            return Cells([model], np.zeros(len(nodes), np.int32), experiment.precision)
+
+        c = calibrate(
+            lambda size: box_tets((size, size, size), box.spacing_mm, box.variant),
+            box.spacing_mm,
+            fibre,
+            t.d_l_mm2_ms,
+            t.d_t_mm2_ms,
+            cells,
+            settings,
+        )
+        kappa[:, index] = c.kappa_l, c.kappa_t
+        found.append({"tissue": index, **asdict(c)})
+    return kappa[0], kappa[1], found
 
 
 def _majority(mesh: SimMesh, tissue: NDArray[np.int32], conducting: NDArray[np.bool_], count: int) -> NDArray[np.int32]:

@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
 from solvers.kernels import sparse, sparse_assembly
+from twin.errors import InputError
 
 LOWEST_MASS_EIGENVALUE = 0.2
 """Smallest eigenvalue of M_lumped^-1 M_full on P1 tetrahedra (Wathen, IMA J Numer Anal 7:449, 1987: spectrum in [1/5, 1] here)."""
@@ -52,7 +53,13 @@ def build(
     d_t: NDArray[np.float64],
     conducting: NDArray[np.bool_] | None = None,
 ) -> Operators:
-    """Assemble the operators; `conducting` (m,) leaves out scar and lesions, and nodes that touch nothing else."""
+    """Assemble the operators; `conducting` (m,) leaves out scar and lesions, and nodes that touch nothing else.
+
+    Raises InputError for coordinates, fibres or coefficients that are not finite, and for negative coefficients.
+    """
+    for name, values in (("points_mm", points_mm), ("fibre", fibre), ("d_l", d_l), ("d_t", d_t)):
+        if not np.isfinite(values).all() or (name in ("d_l", "d_t") and (values < 0).any()):
+            raise InputError("monodomain", name, "is not finite or negative", "check the mesh and the conductivities")
     keep = np.ones(len(tets), bool) if conducting is None else conducting
     used = np.unique(tets[keep])
     local = np.full(len(points_mm), -1, np.int32)

@@ -60,7 +60,7 @@ FAST = (
     Case(0.2, 0.02, 0.0, CONVERGED_P8, 3.0, "alternating"),
     Case(0.2, 0.05, 0.3, CONVERGED_P8, 3.0),
 )
-SLOW = (Case(0.1, 0.005, 0.0, CONVERGED_P8, 3.0), Case(0.1, 0.005, 0.3, CONVERGED_P8, 3.0))
+SLOW = (Case(0.1, 0.0125, 0.3, CONVERGED_P8, 3.0), Case(0.1, 0.0125, 0.5, CONVERGED_P8, 3.0))
 
 
 def run_slab(
