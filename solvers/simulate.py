@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -54,7 +56,7 @@ def load_mesh(source: BoxSpec | Path) -> SimMesh:
             raise InputError(source, "file", "does not exist", "check the path and the spelling")
         try:
             mesh = HeartMesh.load(source)
-        except (KeyError, ValueError, OSError, EOFError, AttributeError) as error:
+        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(source, "file", f"is not a mesh saved by vtwin ({error})", "save it again") from None
         mesh.check(str(source))
         return _of_heart(mesh)

@@ -336,6 +336,15 @@ def test_vtu_with_region_and_fibre_is_read(tmp_path):
         load_mesh(tmp_path / "bad.vtu")
 
 
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.9])
+def test_damaged_heart_mesh_is_one_line(tmp_path, part):
+    box_mesh((2.0, 1.0, 1.0), 0.5).save(tmp_path / "heart.npz")
+    data = (tmp_path / "heart.npz").read_bytes()
+    (tmp_path / "heart.npz").write_bytes(data[: int(part * len(data))])
+    with pytest.raises(InputError, match="is not a mesh saved by vtwin"):
+        load_mesh(tmp_path / "heart.npz")
+
+
 @pytest.mark.real
 @pytest.mark.skipif("VTWIN_DATA" not in os.environ, reason="needs $VTWIN_DATA")
 def test_the_published_infarct_slab_is_read():

@@ -154,6 +154,6 @@ def _solve(speed: Callable[[float], float], goal: float) -> float:
         last = (factor, found)
         factor = proposal if low < proposal < high else math.sqrt(low * high)
     raise RunFailed(
-        f"no factor between {1.0 / LARGEST_FACTOR.value:g} and {LARGEST_FACTOR.value:g} on the conductivity gives this mesh the speed {goal:.3g} m/s"
-        " in this direction: refine the mesh or leave the correction out"
+        f"no factor up to {LARGEST_FACTOR.value:g} either way on the conductivity gives this mesh the speed {goal:.3g} m/s in this"
+        " direction: refine the mesh or leave the correction out"
     )
