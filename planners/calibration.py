@@ -76,7 +76,8 @@ class Calibration:
         if meta["registration"] is not None:
             registration = Registration(arrays["registration/transform"], arrays["registration/distance_mm"], **meta["registration"])
         if meta["ecg"] is not None:
-            ecg = EcgFit(**{name: arrays[f"ecg/{name}"] for name in ECG_ARRAYS}, **meta["ecg"])
+            curves = {name: arrays[f"ecg/{name}"] for name in ECG_ARRAYS}
+            ecg = EcgFit(shift_ms=meta["ecg"]["shift_ms"], scale=meta["ecg"]["scale"], **curves)
         return Calibration(Twin.load(folder), registration=registration, ecg=ecg, **{name: arrays[name] for name in ARRAYS})
 
 

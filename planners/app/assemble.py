@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from meshing.sites import pacing_sites
 from planners.calibration import Calibration
-from planners.lesions.search import LesionPlan
+from planners.lesions.result import LesionPlan
 from planners.outcome import Outcome
 from planners.pacing.engine import InductionRun
 from twin.mesh import HeartMesh
@@ -142,6 +140,6 @@ def explain(plan: dict[str, Any], key: str) -> str | None:
     for length in range(len(names), 0, -1):
         source = plan["sources"].get(".".join(names[:length]))
         if source is not None:
-            shown = value if np.isscalar(value) else f"{type(value).__name__} of {len(value)}"
+            shown = str(value) if isinstance(value, (str, int, float, bool)) or value is None else f"{type(value).__name__} of {len(value)}"
             return f"{key} = {shown}: {source}"
     return f"{key}: no source is recorded"

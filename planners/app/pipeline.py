@@ -15,12 +15,12 @@ from planners.app.console import Console
 from planners.calibration import Calibration, calibrate
 from planners.circuits import Reentry, collect
 from planners.circuits.episode import Collected
-from planners.lesions.search import LesionPlan, plan_lesions
+from planners.lesions.result import LesionPlan
+from planners.lesions.search import plan_lesions
 from planners.outcome import Outcome, outcome
 from planners.pacing.engine import InductionRun
 from planners.pacing.induce import PacingSettings, induce
 from planners.pacing.protocol import load_protocol
-from twin.case import Case
 from twin.mesh import HeartMesh
 from twin.patient import Patient
 from twin.plan import Circuit, PlanRequest
@@ -133,8 +133,3 @@ def _evidence(patient: Patient) -> list[NDArray[Any] | bytes | str]:
     if patient.ecg is not None:
         parts += [patient.ecg.value.array(), patient.ecg.value.fs_hz]
     return parts
-
-
-def inputs(case: Case) -> dict[str, str]:
-    """Hash of every file that a case names, by its role."""
-    return {role: content_hash(path) for role, path in sorted(case.files().items())}

@@ -13,7 +13,7 @@ import numba
 from planners.app import assemble, expect, waves
 from planners.app.console import Console
 from planners.app.output import claim, finish
-from planners.app.pipeline import Line, inputs
+from planners.app.pipeline import Line
 from planners.overlay import export as write_overlay
 from planners.pacing.induce import PacingSettings
 from planners.pacing.protocol import load_protocol
@@ -35,7 +35,7 @@ SECONDS_PER_NODE = 4e-3
 
 def _identity(command: str, case: Case, seed: int) -> dict[str, Any]:
     settings = {"edge_mm": case.edge_mm, "accept": list(case.accept), "request": asdict(case.request)}
-    return {"command": command, "seed": seed, "inputs": inputs(case), "settings": settings}
+    return {"command": command, "seed": seed, "inputs": case.inputs(), "settings": settings}
 
 
 def _line(out: Path, console: Console, seed: int) -> Line:
@@ -61,6 +61,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     resumed = claim(out, identity, fresh)
     if resumed:
         console.progress(f"{out} holds this run: finished stages are reused")
+    virtual = _virtual(case, patient)
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     line = _line(out, console, seed)
     settings = PacingSettings()
@@ -70,9 +71,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     lesions = line.lesions(calibration, run, found.circuits, case.request, settings)
     result = line.outcome(calibration, lesions, run, case.request, settings)
     record = RunRecord("plan", seed, identity["inputs"], identity["settings"], line.stages.keys, started=started, wall_s=line.stages.wall_s)
-    made = assemble.assemble(
-        patient, case.virtual, calibration, run, lesions.circuits or found.circuits, lesions, result, case.request, record
-    )
+    made = assemble.assemble(patient, virtual, calibration, run, lesions.circuits or found.circuits, lesions, result, case.request, record)
     console.progress("Report and overlays ...")
     episode = next(iter(found.episodes.values()), None)
     ecg_time, ecg = waves.vt_ecg(calibration, episode) if episode is not None else (None, None)
@@ -83,7 +82,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
         waves=waves.waves(calibration, found.episodes, lesions, case.request, settings),
         vt_ecg=ecg,
         vt_ecg_time_ms=ecg_time,
-        virtual=case.virtual,
+        virtual=virtual,
     )
     write_json(out / "plan.json", made.as_dict())
     write_report(story, out / "report.html")
@@ -99,6 +98,12 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     ]
     console.result({"headline": headline(story), "report": str(out / "report.html"), "expect_missed": missed}, lines)
     return 3 if missed else 0
+
+
+def _virtual(case: Case, patient: Patient) -> list[str]:
+    """What in this case does not come from a patient, to be said wherever the plan is shown."""
+    items = {"anatomy": patient.labels, "map": patient.eam, "ECG": patient.ecg, "record": patient.record}
+    return [name for name, item in items.items() if item is not None and item.virtual] + (["infarct"] if case.virtual_infarct else [])
 
 
 def _dry_run(case: Case, patient: Patient, console: Console) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from meshing.electrodes import electrodes
 from planners.calibration import Calibration
 from planners.circuits.episode import Episode
-from planners.lesions.search import LesionPlan
+from planners.lesions.result import LesionPlan
 from planners.pacing.induce import PacingSettings, model_of, stimulus_sites
 from planners.pacing.protocol import load_protocol
 from planners.report.story import Wave

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvers.eikonal.mesh import Arrival, EikonalMesh
 from solvers.eikonal.regions import present, source_of
+from twin.calibrate.velocity import Sensitivity
 from twin.mesh import REGIONS, HeartMesh
 from twin.tissue import Velocity
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """One solve with its derivatives.
-
-    arrival_ms (n,) inf where no wave comes; by_name: "<region>/cv_longitudinal_m_s" and "<region>/cv_transverse_m_s" of every given
-    region -> d arrival / d log velocity (n,) ms, 0 where no wave comes; origin (n,) int32: index of the source whose wave came
-    first (the heaviest one where waves meet in a simplex), -1 where none came.
-    """
-
-    arrival_ms: NDArray[np.float64]
-    by_name: Mapping[str, NDArray[np.float64]]
-    origin: NDArray[np.int32]
 
 
 class EikonalForward:
@@ -66,7 +52,7 @@ class EikonalForward:
     def sensitivity(
         self, velocities: Mapping[str, Velocity], source_nodes: NDArray[np.int32], source_times_ms: NDArray[np.float64]
     ) -> Sensitivity:
-        """Solve once and differentiate along the paths of the wave."""
+        """Solve once and differentiate along the paths of the wave (where two meet in a simplex the heavier one counts as origin)."""
         arrival, group = self.solved(velocities, source_nodes, source_times_ms)
         columns = arrival.tangent(group, len(velocities))
         by_name = {}
