@@ -280,4 +280,5 @@ def convert(source: Path, target: Path, labels: Mapping[str, int] | None = None,
     surface = read_surface(source)
     volume, found = surface_to_labels(surface.points_mm, surface.triangles, spacing_mm, surface.point_data, source.name)
     write_labels(target, volume)
-    return [f"{name.rsplit('_', 1)[0]}: {value:.1f} {name.rsplit('_', 1)[1]}" for name, value in found.items() if name != "doubtful"]
+    lines = (f"{name.rsplit('_', 1)[0]}: {value:.1f} {name.rsplit('_', 1)[1]}" for name, value in found.items() if name != "doubtful")
+    return [line.replace(" ml", " mL") for line in lines]

@@ -48,6 +48,5 @@ def convert_surface(source: Path, target: Path) -> list[str]:
     """Rewrite a surface in another format. Returns lines that say what was read. Raises InputError."""
     surface = read_surface(source)
     write_surface(target, surface)
-    return [
-        f"{len(surface.points_mm)} points, {len(surface.triangles)} triangles, {surface.area_cm2:.1f} cm2, {surface.volume_ml:.1f} mL enclosed"
-    ]
+    counts = f"{len(surface.points_mm)} points, {len(surface.triangles)} triangles"
+    return [f"{counts}, {surface.area_cm2:.1f} cm2, {surface.volume_ml:.1f} mL enclosed"]

@@ -74,9 +74,9 @@ def check_heart(volume: LabelVolume, where: str | Path = "", notes: Notes | None
     voxel_ml = volume.voxel_mm3 / 1000.0
     data = _crop(volume)
     grid = LabelVolume(data, volume.affine)
-    _check_size(grid, volume, where, notes)
     _check_pieces(grid, voxel_ml, where, notes)
     _check_wall(grid, where, notes)
+    _check_size(grid, volume, where, notes)
     _check_scar(grid, voxel_ml, where, notes)
     return tuple(notes.lines)
 
