@@ -141,28 +141,49 @@ def _fit_map(
     return fit, numbers, candidates
 
 
+def _rv_candidates(mesh: HeartMesh) -> list[int]:
+    """Places on the RV free wall where a normal beat may break through: two levels, three places between the insertions, and the apex."""
+    conducting = np.zeros(mesh.n_points, bool)
+    conducting[mesh.tets[mesh.conducting()]] = True
+    wall = np.array([n for n in mesh.surface_nodes("rv_endo") if conducting[n] and mesh.coordinates["transventricular"][n] > 0.5])
+    if not len(wall):
+        return []
+    height, turn = mesh.coordinates["apicobasal"][wall], mesh.coordinates["rotational"][wall]
+    spread = max(float(np.ptp(turn)), 1e-9)
+    chosen = []
+    for level in (0.35, 0.6):
+        for share in (0.25, 0.5, 0.75):
+            off = np.hypot(height - level, (turn - np.quantile(turn, share)) / spread)
+            chosen.append(int(wall[np.argmin(off)]))
+    sites = pacing_sites(mesh)
+    return list(dict.fromkeys([*chosen, *([sites[RV_EARLIEST]] if RV_EARLIEST in sites else [])]))
+
+
 def _rv_by_ecg(
     mesh: HeartMesh, forward: EikonalForward, model: LeadField, patient: Patient, fit: VelocityFit, progress: Callable[[str], None]
 ) -> tuple[Nodes, Array, str]:
-    """An LV map does not see the RV's own breakthrough: place it at its usual site, its time is the one the ECG likes best."""
-    sites = pacing_sites(mesh)
-    if RV_EARLIEST not in sites or len(mesh.surfaces["rv_endo"]) == 0:
+    """An LV map does not see the RV's own breakthrough: the place, then the time that the ECG likes best are taken."""
+    places = _rv_candidates(mesh)
+    if not places:
         return fit.source_nodes, fit.source_times_ms, ""
     first = float(fit.source_times_ms.min())
-    nodes = np.append(fit.source_nodes, sites[RV_EARLIEST]).astype(np.int32)
+
+    def source(node: int, delay: float) -> tuple[Nodes, Array]:
+        return np.append(fit.source_nodes, node).astype(np.int32), np.append(fit.source_times_ms, first + delay)
+
     if patient.ecg is None:
-        return (
-            nodes,
-            np.append(fit.source_times_ms, first + RV_DELAY.value),
-            f"RV breakthrough assumed {RV_DELAY.value:g} ms after the LV's",
-        )
+        nodes, times = source(places[-1], RV_DELAY.value)
+        return nodes, times, f"RV breakthrough assumed {RV_DELAY.value:g} ms after the LV's, at its usual site"
     progress("placing the RV breakthrough by the ECG")
-    scores = []
-    for delay in RV_CANDIDATES_MS:
-        arrival = forward.arrival_ms(fit.velocities(), nodes, np.append(fit.source_times_ms, first + delay))
-        scores.append(compare(model, arrival, patient.ecg.value).mean_correlation)
-    best = RV_CANDIDATES_MS[int(np.argmax(scores))]
-    return nodes, np.append(fit.source_times_ms, first + best), f"RV breakthrough {best:+g} ms against the LV's, chosen by the ECG"
+    ecg = patient.ecg.value
+
+    def score(node: int, delay: float) -> float:
+        return compare(model, forward.arrival_ms(fit.velocities(), *source(node, delay)), ecg).mean_correlation
+
+    node = max(places, key=lambda n: score(n, RV_DELAY.value))
+    delay = max(RV_CANDIDATES_MS, key=lambda d: score(node, d))
+    nodes, times = source(node, delay)
+    return nodes, times, f"RV breakthrough {delay:+g} ms against the LV's, place and time chosen by the ECG"
 
 
 def _evidence(fit: VelocityFit, source: str, numbers: Mapping[str, Any]) -> dict[str, str]:

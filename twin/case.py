@@ -23,7 +23,7 @@ from typing import Any
 
 from twin.errors import InputError
 from twin.io.bundle import bundle_eam, bundle_ecg
-from twin.io.eam import SURFACES, read_eam
+from twin.io.eam import ACCESS, SURFACES, read_eam
 from twin.io.ecg import read_ecg
 from twin.io.labels import check_heart, read_labels
 from twin.io.notes import Notes
@@ -189,7 +189,7 @@ def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
         if key in table:
             given[key] = _names(table[key], path, f"plan.{key}")
     if "access" in table:
-        given["access"] = _names(table["access"], path, "plan.access", SURFACES)
+        given["access"] = _names(table["access"], path, "plan.access", ACCESS)
     for key, inside, unit, high in (
         ("max_volume", "max_volume_ml", "mL", 100.0),
         ("lesion_radius", "lesion_radius_mm", "mm", 20.0),

@@ -121,7 +121,7 @@ class Line:
 
 
 def _plain(settings: PacingSettings) -> Any:
-    return {"solver": asdict(settings.solver), "ensemble": [list(pair) for pair in settings.ensemble]}
+    return {"solver": asdict(settings.solver), "ensemble": [list(pair) for pair in settings.ensemble], "rim_mm": settings.rim_mm}
 
 
 def _evidence(patient: Patient) -> list[NDArray[Any] | bytes | str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ import numba
 
 from planners.app import assemble, expect, waves
 from planners.app.console import Console
+from planners.app.evidence import gather
 from planners.app.output import claim, finish
 from planners.app.pipeline import Line
 from planners.overlay import export as write_overlay
@@ -20,7 +22,7 @@ from planners.pacing.protocol import load_protocol
 from planners.report.build import headline, write_report
 from planners.report.story import Story
 from twin.atomic import write_json
-from twin.case import Case, load_case, read_patient
+from twin.case import Case, load_case
 from twin.errors import InputError
 from twin.io.vtu import write_vtu
 from twin.mesh import HeartMesh
@@ -42,25 +44,25 @@ def _line(out: Path, console: Console, seed: int) -> Line:
     return Line(Stages(out / "stages", console.progress), console, seed, numba.get_num_threads())
 
 
-def _begin(path: Path, console: Console) -> tuple[Case, Patient]:
-    case = load_case(path)
+def _begin(case: Case, folder: Path, console: Console) -> Patient:
     console.progress(f"Case {case.name}: reading and checking the evidence ...")
-    patient = read_patient(case)
-    load_protocol(case.request.protocol)
+    patient = gather(case, folder, lambda line: console.progress(f"  {line}"))
     for note in patient.notes:
         console.progress(f"  {note}")
-    return case, patient
+    return patient
 
 
 def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry_run: bool) -> int:
     """Run the whole line; status 3 if an [expect] of the case was missed."""
-    case, patient = _begin(path, console)
+    case = load_case(path)
+    load_protocol(case.request.protocol)
     if dry_run:
-        return _dry_run(case, patient, console)
+        with tempfile.TemporaryDirectory() as folder:
+            return _dry_run(case, _begin(case, Path(folder), console), console)
     identity = _identity("plan", case, seed)
-    resumed = claim(out, identity, fresh)
-    if resumed:
+    if claim(out, identity, fresh):
         console.progress(f"{out} holds this run: finished stages are reused")
+    patient = _begin(case, out / "stages", console)
     virtual = _virtual(case, patient)
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     line = _line(out, console, seed)
@@ -134,9 +136,10 @@ def _dry_run(case: Case, patient: Patient, console: Console) -> int:
 
 def induce(path: Path, out: Path, console: Console, *, seed: int, fresh: bool) -> int:
     """Stages up to induction; writes inductions.json."""
-    case, patient = _begin(path, console)
+    case = load_case(path)
     identity = _identity("induce", case, seed)
     claim(out, identity, fresh)
+    patient = _begin(case, out / "stages", console)
     line = _line(out, console, seed)
     mesh = line.mesh(patient, case.edge_mm)
     run, found = line.induction(line.calibration(mesh, patient), case.request, PacingSettings())

@@ -66,14 +66,14 @@ def _array(arrays: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...], w
 def bundle_eam(
     path: Path, surface: str, volume: LabelVolume, notes: Notes, rhythm: str = "sinus", within_mm: float = NEAR_MM
 ) -> ElectroanatomicalMap:
-    """Map from a bundle's lat_ms (and bipolar_mv if there): the vertices on one endocardium of `volume`, whose frame it shares."""
+    """Map from a bundle's lat_ms (and bipolar_mv if there): its vertices on one endocardium of `volume`, whose frame it shares, or all."""
     arrays = read_bundle(path)
     points = _array(arrays, "vertices_mm", (-1, 3), path)
     lat = _array(arrays, "lat_ms", (len(points),), path)
     bipolar = _array(arrays, "bipolar_mv", (len(points),), path) if "bipolar_mv" in arrays else np.full(len(points), np.nan)
     if not np.isfinite(points).all():
         raise InputError(path, "vertices_mm", "is not finite", "remove vertices without position")
-    keep = near_blood(volume, points, surface, within_mm) if surface != "epi" else np.ones(len(points), bool)
+    keep = near_blood(volume, points, surface, within_mm) if surface not in ("epi", "all") else np.ones(len(points), bool)
     if not keep.any():
         raise InputError(
             path, "vertices_mm", f"no vertex lies on {surface} of the labels", "give a surface in the frame of the labels (LPS mm)"

@@ -15,7 +15,9 @@ from twin.io.table import read_table, write_table
 from twin.patient import ElectroanatomicalMap
 from twin.volume import LabelVolume
 
-SURFACES = ("lv_endo", "rv_endo", "epi")
+ACCESS = ("lv_endo", "rv_endo", "epi")
+SURFACES = (*ACCESS, "all")
+"""What a map may lie on; "all" is the whole heart at once (a non-contact map, or another model's)."""
 COLUMNS = ("x_mm", "y_mm", "z_mm", "lat_ms")
 MIN_POINTS = 20
 CARTO_NO_VALUE = -10000.0
