@@ -21,6 +21,10 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
+MOUTH_MM = 1.0
+"""The corridors reach this far beyond the scar's outline, so that their mouths surely open into healthy muscle."""
+
+
 @dataclass(frozen=True)
 class IsthmusSpec:
     """A corridor of surviving tissue through the scar.
@@ -44,8 +48,12 @@ class InfarctSpec:
 
     theta_deg: angle of the centre round the long axis, 0 the middle of the septum, 90 anterior, 180 lateral, -90 inferior;
     depth: of the centre along the LV cavity, 0 base, 1 apex; circumferential_mm, meridional_mm: extent (whole, not half);
-    transmurality: dense scar from the endocardium to this fraction of the wall; rim_mm: width of the border zone;
+    transmurality: dense scar from the endocardium to this fraction of the wall; rim_mm: width of the border zone, which lies in
+    `rim_patches` patches round the scar (0: a closed ring) and leaves rim_gap_mm free on both sides of an isthmus' mouth;
     wobble: relative irregularity of the outline; seed: of that irregularity.
+
+    A closed ring of thin slow tissue is a delay line: waves creep along it and end every reentry after a beat or two at any
+    resolution of the reduced model (measured here and in design/reentry.md 3 B), where real tissue is coupled to its neighbours.
     """
 
     theta_deg: float = 180.0
@@ -54,6 +62,8 @@ class InfarctSpec:
     meridional_mm: float = 46.0
     transmurality: float = 1.0
     rim_mm: float = 2.0
+    rim_gap_mm: float = 12.0
+    rim_patches: int = 10
     wobble: float = 0.05
     seed: int = 1
     isthmuses: Sequence[IsthmusSpec] = (IsthmusSpec(),)
@@ -136,7 +146,8 @@ def _chart(volume: LabelVolume, axes: HeartAxes, theta0: float, depth0: float) -
     # radius of the mid-wall over h in the infarct's sector, then arc length along the meridian
     step = 2.0
     edges = np.arange(-step, h.max() + step, step)
-    sector = (np.abs(around) < np.radians(40.0)) & (np.abs(endo - epi) < 1.5 * spacing.mean())
+    # a real base is not flat: wall may stand above its middle
+    sector = (np.abs(around) < np.radians(40.0)) & (np.abs(endo - epi) < 1.5 * spacing.mean()) & (h >= -step)
     which = np.digitize(h[sector], edges) - 1
     total, count = (np.bincount(which, w, minlength=len(edges)) for w in (radius[sector], None))
     known = count > 0
@@ -184,11 +195,14 @@ def add_infarct(volume: LabelVolume, spec: InfarctSpec) -> tuple[LabelVolume, di
     rim = (distance < spec.rim_mm) & ~scar & (chart.depth <= spec.transmurality + spec.rim_mm / np.maximum(chart.thickness_mm, 1.0))
     if not scar.any():
         raise InputError(volume.source, "infarct", "no LV wall lies at its place", "move its centre (theta_deg, depth)")
+    if spec.rim_patches:
+        rim &= np.cos(spec.rim_patches * np.arctan2(chart.t_mm, chart.s_mm)) > 0.0
     corridors: list[Mask] = []
     for isthmus in spec.isthmuses:
         _, off, half = _along(spec, isthmus, chart.s_mm, chart.t_mm)
         low, high = isthmus.depth
-        corridors.append((off < half) & (distance < spec.rim_mm) & (chart.depth >= low) & (chart.depth <= high))
+        rim &= off > half + spec.rim_gap_mm
+        corridors.append((off < half) & (distance < MOUTH_MM) & (chart.depth >= low) & (chart.depth <= high))
     survives = np.logical_or.reduce(corridors) if corridors else np.zeros(len(scar), bool)
 
     data = volume.data.copy()
