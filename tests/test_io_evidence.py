@@ -78,13 +78,10 @@ def test_map_files_with_a_wrong_header(tmp_path: Path, old: str, new: str, words
 def test_rows_are_named_by_their_line(tmp_path: Path) -> None:
     write_eam(tmp_path / "m.csv", eam())
     lines = (tmp_path / "m.csv").read_text().splitlines()
-    for row, words in (
-        ("1,2", "line 10: has 2 values"),
-        ("1,2,x,4,5", "line 10: z_mm: 'x'"),
-        ("1,2,inf,4,5", "line 10: z_mm is not finite"),
-    ):
+    bad = {"1,2": "has 2 values", "1,2,x,4,5": "z_mm: 'x'", "1,2,inf,4,5": "z_mm is not finite"}
+    for row, words in bad.items():
         (tmp_path / "m.csv").write_text("\n".join([*lines[:9], row, *lines[10:]]))
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=f"line 10: {words}"):
             read_eam(tmp_path / "m.csv")
 
 
@@ -192,7 +189,7 @@ def test_a_whole_heart_map_is_cut_to_the_chamber(tmp_path: Path) -> None:
     assert near_blood(volume, np.concatenate([lv, rv, far]), "lv_endo", 2.5).tolist() == [True, True, False, False]
     assert near_blood(volume, np.concatenate([lv, rv, far]), "rv_endo", 2.5).tolist() == [False, False, True, False]
     one = eam()
-    points = np.concatenate([one.points_mm, one.points_mm + [48, 0, 0]])
+    points = np.concatenate([one.points_mm, one.points_mm + np.array([48.0, 0, 0])])
     lat = np.tile(np.nan_to_num(one.lat_ms), 2)
     np.savez(tmp_path / "b.npz", vertices_mm=points.astype("f4"), lat_ms=lat, ecg=ecg().array(), ecg_leads=np.array(LEADS), ecg_fs_hz=500)
     notes = Notes()
@@ -203,5 +200,7 @@ def test_a_whole_heart_map_is_cut_to_the_chamber(tmp_path: Path) -> None:
     assert trace.fs_hz == 1000.0
     assert trace.normalised
     assert any("the file states 500 Hz" in line for line in notes.lines)
+    away = volume.affine.copy()
+    away[0, 3] = 900.0
     with pytest.raises(InputError, match="no vertex lies on lv_endo"):
-        bundle_eam(tmp_path / "b.npz", "lv_endo", replace(volume, affine=volume.affine + np.eye(4)[:, [3]] * 900 * np.eye(4)[3]), notes)
+        bundle_eam(tmp_path / "b.npz", "lv_endo", replace(volume, affine=away), notes)
