@@ -194,3 +194,9 @@ def test_real_hearts_become_labels(file: str, wall_ml: float, tolerance: float) 
         # without the classes the thicker free wall says the same
         again, _ = surface_to_labels(surface.points_mm, surface.triangles, 1.0)
         assert (again.data == volume.data).all()
+
+
+def test_an_stl_of_34_bytes_is_truncated_not_negative(tmp_path: Path) -> None:
+    (tmp_path / "x.stl").write_bytes(b"\0" * 34)
+    with pytest.raises(InputError, match="truncated or not STL"):
+        read_surface(tmp_path / "x.stl")

@@ -36,7 +36,7 @@ def read_stl(path: Path) -> Surface:
     """Read an STL file; points that coincide exactly are merged. Raises InputError."""
     data = read_bytes(path, MAX_BYTES)
     count = int.from_bytes(data[80:84], "little") if len(data) >= 84 else -1
-    if len(data) == 84 + 50 * count:
+    if count >= 0 and len(data) == 84 + 50 * count:
         corners = np.frombuffer(data, RECORD, offset=84)["corners"]
         if not np.isfinite(corners).all():
             raise InputError(path, "points", "coordinates are not finite", "export it again")
