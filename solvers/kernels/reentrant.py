@@ -51,6 +51,21 @@ def look_up(table: NDArray[np.float32], di_min: NDArray[np.float64], weights: ND
 
 
 @njit(cache=True, nogil=True)
+def last_factors(
+    cv: NDArray[np.float32],
+    di_min: NDArray[np.float64],
+    weights: NDArray[np.float32],
+    time: NDArray[np.float64],
+    end_before: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Velocity factor (n,) of the last firing of every node."""
+    out = np.empty(len(time))
+    for v in range(len(time)):
+        out[v] = look_up(cv, di_min, weights, v, time[v] - end_before[v])
+    return out
+
+
+@njit(cache=True, nogil=True)
 def arrival(
     length2: NDArray[np.float64], e: int, iv: int, ip: int, iq: int, ir: int, tp: float, tq: float, tr: float, slow2: float
 ) -> float:
@@ -118,6 +133,7 @@ def advance(
     cause: NDArray[np.int32],
     held: NDArray[np.bool_],
     stopped: NDArray[np.bool_],
+    factor_of: NDArray[np.float64],
     heap_time: NDArray[np.float64],
     heap_node: NDArray[np.int32],
     size: int,
@@ -142,7 +158,8 @@ def advance(
     """Go on until a time, an empty queue, or `max_laps` like cycles at one node; returns (why it stopped, heap size, node of the laps).
 
     counts (4,): blocked, waited, corrected, rows of the log. held, stopped (n,): a wait or a block was counted since the last
-    firing. room: the most entries that one firing may add to the heap. LOG_FULL and HEAP_FULL: give larger arrays and call again.
+    firing. factor_of (n,): velocity factor of each node's last firing. room: the most entries that one firing may add to the heap.
+    LOG_FULL and HEAP_FULL: give larger arrays and call again.
     """
     while size > 0 and heap_time[0] <= until:
         if counts[FIRED] == len(log_node):
@@ -172,6 +189,7 @@ def advance(
             held[p], stopped[p] = False, False
         time[p] = tp
         end[p] = tp + look_up(apd, di_min, weights, p, tp - end_before[p])
+        factor_of[p] = look_up(cv, di_min, weights, p, tp - end_before[p])
         recovery = 0.0
         for r in range(len(di_min)):
             recovery += weights[p, r] * di_min[r]
@@ -193,7 +211,7 @@ def advance(
                 apart = abs(tp - time[v])
                 again = False
                 if apart < LONGEST_GATE_MS:
-                    gate = GATE_SLACK * longest[e] / look_up(cv, di_min, weights, v, time[v] - end_before[v])
+                    gate = GATE_SLACK * longest[e] / factor_of[v]
                     again = apart <= gate
                     if apart <= gate + wait and (not again or threshold < 0.0):
                         continue
