@@ -21,7 +21,7 @@ from twin.atomic import read_npz, write_npz
 from twin.model import Twin
 from twin.plan import Circuit, PlanRequest
 
-MOST_SITES = 3
+MOST_SITES = 2
 """Samples are paced from the first inducing sites only: those are where the plan can fail, and time grows with sites."""
 
 

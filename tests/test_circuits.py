@@ -85,6 +85,18 @@ def test_cross_section_stops_at_scar_and_finds_no_tissue_far_away():
     assert sections.cut(np.array([500.0, 0, 0]), np.array([1.0, 0, 0])) is None
 
 
+def test_a_sliver_at_the_asked_point_is_not_taken_for_the_channel():
+    """One surviving tetrahedron beside the channel, nearer to the asked point than the channel itself."""
+    mesh = scar_slab()
+    beside = np.linalg.norm(mesh.centroids_mm - [38.3, 35.2, 2.0], axis=1).argmin()
+    region = mesh.region.copy()
+    region[beside] = 2
+    sections = Sections(dataclasses.replace(mesh, region=region))
+    cut = sections.cut(mesh.centroids_mm[beside], np.array([1.0, 0, 0]))
+    assert cut is not None
+    assert cut.area_mm2 == pytest.approx(8 * 4, rel=0.1)
+
+
 @pytest.fixture(scope="module")
 def induced():
     mesh = scar_slab()

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from graph_model import scar_slab, slab_model, slab_sites
+from graph_model import scar_slab, slab_sites
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
@@ -21,15 +21,23 @@ from planners.lesions.mincut import minimum_vertex_cut
 from planners.lesions.result import LesionPlan
 from planners.lesions.search import Search
 from planners.lesions.strategy import strategy
-from planners.outcome import Probability, jeffreys
+from planners.outcome import Outcome, Probability, jeffreys, outcome
 from planners.pacing import induce_model, load_protocol
+from solvers.eikonal.reentrant import ReentrantEikonal
+from solvers.eikonal.restitution import load_tables
 from twin.errors import InputError
 from twin.model import Twin
 from twin.plan import PlanRequest, Target
-from twin.tissue import Tissue
+from twin.tissue import Tissue, Velocity
 
 QUICK = load_protocol("quick")
+TABLES = load_tables()
 ENDO = PlanRequest(access=("lv_endo",))
+
+
+def slab_model(mesh) -> ReentrantEikonal:
+    """The reduced model with the shipped tables and a loop of some 420 ms."""
+    return ReentrantEikonal(mesh, {"healthy": Velocity(0.4, 0.4), "isthmus": Velocity(0.15, 0.15)}, TABLES)
 
 
 def connected(n, edges, removed, source, sink) -> bool:
@@ -112,12 +120,13 @@ def case():
 
 
 def retest_of(mesh, calls=None):
+    model, where = slab_model(mesh), slab_sites(mesh)
+
     def retest(blocked, sites):
         if calls is not None:
             calls.append(tuple(sites))
-        treated = mesh.with_region(blocked, "lesion")
-        where = slab_sites(mesh)
-        return induce_model(slab_model(treated), {s: where[s] for s in sites}, QUICK, stop_at_first=True, require_capture=False)
+        nodes = {s: where[s] for s in sites}
+        return induce_model(model.with_blocked(blocked), nodes, QUICK, stop_at_first=True, require_capture=False)
 
     return retest
 
@@ -237,3 +246,30 @@ def test_jeffreys_interval():
     assert jeffreys(0, 8) == pytest.approx((0.0, 1 - low))
     assert Probability.of([]) == Probability(0, 0, 0.5, 0.0, 1.0)
     assert Probability.of([True, False]).estimate == 0.5
+
+
+def test_outcome_counts_samples_before_and_after(case, planned, monkeypatch):
+    twin, run, _ = case
+    plan, _ = planned
+    twin = dataclasses.replace(twin, tissue=dataclasses.replace(twin.tissue, samples=np.zeros((3, 0))))
+    model, where = slab_model(twin.mesh), slab_sites(twin.mesh)
+
+    def paced(twin, protocol, sites, settings, *, tissue_sample, blocked, **_):
+        nodes = {s: where[s] for s in sites}
+        # the lesion of the last sample fails
+        lesion = blocked if tissue_sample < 2 else np.zeros_like(blocked)
+        return induce_model(model.with_blocked(lesion), nodes, protocol, stop_at_first=True, require_capture=False)
+
+    monkeypatch.setattr("planners.outcome.induce", paced)
+    one, two = (outcome(twin, plan, run, PlanRequest(posterior_samples=8), threads=t) for t in (1, 2))
+    assert one == two
+    assert (one.before.successes, one.after.successes, one.after.samples) == (0, 2, 3)
+    assert one.sites == ("left", "right")
+    assert [c.id for c in one.residual] == ["VT1"]
+    assert one.as_dict()["interval"] == [one.after.low, one.after.high]
+
+
+def test_outcome_is_saved_and_loaded(tmp_path):
+    value = Outcome(Probability.of([True]), Probability.of([False]), ("a",), "quick", ())
+    value.save(tmp_path)
+    assert Outcome.load(tmp_path) == value

@@ -11,6 +11,9 @@ from scipy.sparse.csgraph import connected_components
 
 from twin.mesh import HeartMesh
 
+AT_POINT_MM = 3.0
+"""Pieces of a plane this near to the asked point count as being there: one and a half edges of the mesh."""
+
 _FACES = ((1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 1, 2))
 
 
@@ -62,11 +65,15 @@ class Sections:
         near, height = near[crossed := (height.min(axis=1) < 0) & (height.max(axis=1) >= 0)], height[crossed]
         if not len(near):
             return None
-        seed = int(((self.centres[near] - point_mm) ** 2).sum(axis=1).argmin())
-        _, label = connected_components(self.neighbours[near][:, near], directed=False)
-        mine = label == label[seed]
-        near, height = near[mine], height[mine]
+        count, label = connected_components(self.neighbours[near][:, near], directed=False)
         area, centre = _cut_triangles(self.points[self.tets[near]], height)
+        # single tetrahedra at a ragged scar edge are pieces too: of those at the point the largest is meant
+        away = np.linalg.norm(self.centres[near] - point_mm, axis=1)
+        nearest = np.full(count, np.inf)
+        np.minimum.at(nearest, label, away)
+        size = np.bincount(label, area.sum(axis=1), minlength=count)
+        mine = label == int(np.where(nearest <= max(AT_POINT_MM, float(away.min())), size, -1.0).argmax())
+        near, area, centre = near[mine], area[mine], centre[mine]
         total = float(area.sum())
         if total <= 0:
             return None
