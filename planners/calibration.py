@@ -19,7 +19,7 @@ from twin.atomic import read_npz, write_npz
 from twin.calibrate.ecg import EcgFit, compare
 from twin.calibrate.registration import Registration, register
 from twin.calibrate.velocity import VelocityFit, fit_velocities, lay_on_nodes, posterior_samples, priors
-from twin.errors import RunFailed
+from twin.errors import InputError, RunFailed
 from twin.mesh import SURFACES, HeartMesh
 from twin.model import Twin
 from twin.params import Param
@@ -34,6 +34,10 @@ LV_EARLIEST = ("aha07", "aha08", "aha10")
 RV_EARLIEST = "rv_apex"
 RV_DELAY = Param(5.0, "ms", 0.0, 30.0, "first RV breakthrough 0-10 ms after the LV's, near the anterior papillary muscle, Durrer 1970")
 RV_CANDIDATES_MS = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
+REFERENCE_VELOCITY = Param(
+    0.6126, "m/s", 0.60, 0.62, "planar wave at REFERENCE_CONDUCTIVITY, ten Tusscher-Panfilov 2006 (design/monodomain.md)"
+)
+REFERENCE_CONDUCTIVITY = Param(0.133418, "S/m", 0.13, 0.14, "0.17 and 0.62 S/m in series, Niederer 2011")
 HOLD_OUT = 0.3
 ARRAYS = ("arrival_ms", "map_points_mm", "map_lat_ms", "map_predicted_ms", "map_bipolar_mv")
 ECG_ARRAYS = ("time_ms", "predicted", "measured", "correlation")
@@ -81,9 +85,29 @@ class Calibration:
         return Calibration(Twin.load(folder), registration=registration, ecg=ecg, **{name: arrays[name] for name in ARRAYS})
 
 
-def _regions(mesh: HeartMesh) -> list[str]:
-    sick = bool(mesh.in_region("border_zone", "isthmus").any())
-    return ["healthy", "border_zone"] if sick else ["healthy"]
+Given = Mapping[str, tuple[float, float]]
+"""Ranges of the case's [tissue] tables: "<region>/<quantity>" -> (low, high)."""
+
+
+def _prior(mesh: HeartMesh, given: Given) -> tuple[tuple[str, ...], Array, Array]:
+    """Priors of the regions that this heart has, the case's own ranges in place of the literature's where it gives any."""
+    ranges = {}
+    for name, (low, high) in given.items():
+        region, quantity = name.split("/")
+        if region not in ("healthy", "border_zone", "isthmus"):
+            raise InputError("case", f"tissue.{region}", "does not conduct", "give healthy, border_zone or isthmus")
+        if quantity.startswith("conductivity_"):
+            # velocity goes with the square root of conductivity: one curve serves every direction (design/monodomain.md)
+            scale = REFERENCE_VELOCITY.value / np.sqrt(REFERENCE_CONDUCTIVITY.value)
+            quantity = quantity.replace("conductivity", "cv").replace("_S_m", "_m_s")
+            low, high = scale * np.sqrt(low), scale * np.sqrt(high)
+        ranges[f"{region}/{quantity}"] = (float(low), float(high))
+    regions = ["healthy"]
+    if mesh.in_region("border_zone", "isthmus").any():
+        regions.append("border_zone")
+    if mesh.in_region("isthmus").any() and any(name.startswith("isthmus/") for name in ranges):
+        regions.append("isthmus")
+    return priors(regions, ranges)
 
 
 def _surface(mesh: HeartMesh, name: str) -> NDArray[np.int32]:
@@ -96,9 +120,9 @@ def _pose(mesh: HeartMesh, eam: ElectroanatomicalMap, where: str) -> Registratio
     return register(eam.points_mm, mesh.points_mm, _surface(mesh, eam.surface), eam.landmarks, landmarks(mesh), where)
 
 
-def _without_map(mesh: HeartMesh) -> tuple[VelocityFit, dict[str, str]]:
-    """Prior alone: velocities from the literature, a normal beat's earliest sites."""
-    names, mean, sd = priors(_regions(mesh))
+def _without_map(mesh: HeartMesh, given: Given) -> tuple[VelocityFit, dict[str, str]]:
+    """Prior alone: velocities from the literature or the case, a normal beat's earliest sites."""
+    names, mean, sd = _prior(mesh, given)
     sites = pacing_sites(mesh)
     chosen = [sites[name] for name in LV_EARLIEST if name in sites]
     times = [0.0] * len(chosen)
@@ -109,12 +133,12 @@ def _without_map(mesh: HeartMesh) -> tuple[VelocityFit, dict[str, str]]:
         times.append(RV_DELAY.value)
     none = np.zeros(0)
     fit = VelocityFit(names, mean, np.diag(sd**2), mean, sd, np.array(chosen, np.int32), np.array(times), none, 0.0, 0)
-    return fit, dict.fromkeys(names, "prior from the literature (no map)")
+    return fit, dict.fromkeys(names, "prior from the literature or the case (no map)")
 
 
 def _fit_map(
-    mesh: HeartMesh, forward: EikonalForward, eam: ElectroanatomicalMap, points_mm: Array, rng: np.random.Generator
-) -> tuple[VelocityFit, dict[str, Any], NDArray[np.int32]]:
+    mesh: HeartMesh, forward: EikonalForward, eam: ElectroanatomicalMap, points_mm: Array, given: Given, rng: np.random.Generator
+) -> tuple[VelocityFit, dict[str, Any]]:
     """Fit to a random 70 % of the points; the others say how well the twin predicts what it was not shown."""
     conducting = np.unique(mesh.tets[mesh.conducting()])
     candidates = np.intersect1d(np.unique(_surface(mesh, eam.surface)), conducting).astype(np.int32)
@@ -124,7 +148,7 @@ def _fit_map(
     if len(data.node) < 20:
         raise RunFailed(f"only {len(data.node)} annotated map points lie on the mesh: too few to fit velocities")
     whole = eam.surface == "all"
-    fit = fit_velocities(forward, data, _regions(mesh), mesh.points_mm, max_sources=40 if whole else 12)
+    fit = fit_velocities(forward, data, _prior(mesh, given), mesh.points_mm, max_sources=40 if whole else 12)
     arrival = forward.arrival_ms(fit.velocities(), fit.source_nodes, fit.source_times_ms)
     test = lay_on_nodes(points_mm, np.where(held, eam.lat_ms, np.nan), candidates, mesh.points_mm, MAP_REACH_MM)
     error = test.lat_ms - arrival[test.node]
@@ -138,7 +162,7 @@ def _fit_map(
         "lat_noise_ms": round(fit.noise_ms, 2),
         "breakthrough_sites": len(fit.source_nodes),
     }
-    return fit, numbers, candidates
+    return fit, numbers
 
 
 def _rv_candidates(mesh: HeartMesh) -> list[int]:
@@ -197,7 +221,7 @@ def _evidence(fit: VelocityFit, source: str, numbers: Mapping[str, Any]) -> dict
     }
 
 
-def calibrate(mesh: HeartMesh, patient: Patient, seed: int, progress: Callable[[str], None]) -> Calibration:
+def calibrate(mesh: HeartMesh, patient: Patient, given: Given, seed: int, progress: Callable[[str], None]) -> Calibration:
     """Register, fit, predict; every stage works without the evidence that it would like and says so in `tissue.fit`."""
     rng = np.random.default_rng([seed, 1])
     forward = EikonalForward(mesh)
@@ -206,14 +230,14 @@ def calibrate(mesh: HeartMesh, patient: Patient, seed: int, progress: Callable[[
     points = lat = bipolar = np.zeros(0)
     numbers: dict[str, Any] = {"map_points": 0}
     if patient.eam is None:
-        fit, evidence = _without_map(mesh)
+        fit, evidence = _without_map(mesh, given)
         nodes, times = fit.source_nodes, fit.source_times_ms
     else:
         eam = patient.eam.value
         registration = _pose(mesh, eam, patient.eam.source)
         points, lat, bipolar = registration.apply(eam.points_mm), eam.lat_ms, eam.bipolar_mv
         progress(f"map registered, {registration.median_mm:.1f} mm median distance; fitting velocities")
-        fit, numbers, _ = _fit_map(mesh, forward, eam, points, rng)
+        fit, numbers = _fit_map(mesh, forward, eam, points, given, rng)
         evidence = _evidence(fit, patient.eam.source, numbers)
         nodes, times = fit.source_nodes, fit.source_times_ms
         numbers["registration_median_mm"] = round(registration.median_mm, 2)

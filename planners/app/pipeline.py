@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,13 @@ class Line:
             "Mesh and fibres",
         )
 
-    def calibration(self, mesh: HeartMesh, patient: Patient) -> Calibration:
+    def calibration(self, mesh: HeartMesh, patient: Patient, given: Mapping[str, tuple[float, float]]) -> Calibration:
         """Map and ECG to a twin with a tissue posterior."""
-        key = content_hash(VERSION, "tissue", self.stages.keys["mesh"], *_evidence(patient), self.seed)
+        key = content_hash(VERSION, "tissue", self.stages.keys["mesh"], *_evidence(patient), dict(given), self.seed)
         return self.stages.run(
             "tissue",
             key,
-            lambda folder: calibrate(mesh, patient, self.seed, lambda line: self.console.progress(f"  {line} ...")),
+            lambda folder: calibrate(mesh, patient, given, self.seed, lambda line: self.console.progress(f"  {line} ...")),
             lambda value, folder: value.save(folder),
             Calibration.load,
             "Registration and tissue",

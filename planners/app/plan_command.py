@@ -36,7 +36,7 @@ SECONDS_PER_NODE = 4e-3
 
 
 def _identity(command: str, case: Case, seed: int) -> dict[str, Any]:
-    settings = {"edge_mm": case.edge_mm, "accept": list(case.accept), "request": asdict(case.request)}
+    settings = {"edge_mm": case.edge_mm, "accept": list(case.accept), "tissue": dict(case.tissue), "request": asdict(case.request)}
     return {"command": command, "seed": seed, "inputs": case.inputs(), "settings": settings}
 
 
@@ -68,7 +68,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     line = _line(out, console, seed)
     settings = PacingSettings()
     mesh = line.mesh(patient, case.edge_mm)
-    calibration = line.calibration(mesh, patient)
+    calibration = line.calibration(mesh, patient, case.tissue)
     run, found = line.induction(calibration, case.request, settings)
     lesions = line.lesions(calibration, run, found.circuits, case.request, settings)
     result = line.outcome(calibration, lesions, run, case.request, settings)
@@ -142,7 +142,7 @@ def induce(path: Path, out: Path, console: Console, *, seed: int, fresh: bool) -
     patient = _begin(case, out / "stages", console)
     line = _line(out, console, seed)
     mesh = line.mesh(patient, case.edge_mm)
-    run, found = line.induction(line.calibration(mesh, patient), case.request, PacingSettings())
+    run, found = line.induction(line.calibration(mesh, patient, case.tissue), case.request, PacingSettings())
     value = {"inductions": [asdict(i) for i in run.inductions], "circuits": [asdict(c) for c in found.circuits]}
     write_json(out / "inductions.json", value)
     finish(out, identity, RunRecord("induce", seed, identity["inputs"], identity["settings"], line.stages.keys).as_dict())

@@ -96,18 +96,24 @@ class VelocityFit:
         return as_velocities(self.names, self.log_mode if log_values is None else log_values)
 
 
-def priors(regions: Sequence[str]) -> tuple[tuple[str, ...], Array, Array]:
-    """Names, means and standard deviations of the log velocities; a Param's range is taken as two standard deviations."""
+def priors(regions: Sequence[str], given: Mapping[str, tuple[float, float]] | None = None) -> tuple[tuple[str, ...], Array, Array]:
+    """Names, means and standard deviations of the log velocities of each region.
+
+    A range, a Param's or one `given` by name in m/s, is taken as two standard deviations each way; equal ends fix the value to 1 %.
+    """
     table = {
         "healthy": (HEALTHY_LONGITUDINAL, HEALTHY_TRANSVERSE),
         "border_zone": (BORDER_LONGITUDINAL, BORDER_TRANSVERSE),
+        "isthmus": (BORDER_LONGITUDINAL, BORDER_TRANSVERSE),
     }
     names, mean, sd = [], [], []
     for region in regions:
         for direction, param in zip(("longitudinal", "transverse"), table[region], strict=True):
-            names.append(f"{region}/cv_{direction}_m_s")
-            mean.append(np.log(param.value))
-            sd.append(np.log(param.high / param.low) / 4.0)
+            name = f"{region}/cv_{direction}_m_s"
+            low, high = (given or {}).get(name, (param.low, param.high))
+            names.append(name)
+            mean.append(np.log(np.sqrt(low * high) if given and name in given else param.value))
+            sd.append(max(np.log(high / low) / 4.0, 0.01))
     return tuple(names), np.array(mean), np.array(sd)
 
 
@@ -199,18 +205,18 @@ def _new_source(data: LatData, residual: Array, nodes: Nodes, spacing_mm: float,
 def fit_velocities(
     model: DifferentiableForward,
     data: LatData,
-    regions: Sequence[str],
+    prior: tuple[tuple[str, ...], Array, Array],
     node_points_mm: Array,
     max_sources: int = 12,
     spacing_mm: float = 8.0,
 ) -> VelocityFit:
-    """Fit velocities, earliest sites and their times to a map.
+    """Fit velocities, earliest sites and their times to a map; `prior` is what `priors` gives.
 
     Sources are added one at a time where the map is earlier than the model, each followed by Gauss-Newton steps on log velocities
     and source times (Student-t weights, log-normal priors). The covariance is the Laplace approximation with a
     cluster-robust ("sandwich") middle, since errors of neighbouring points go together, plus the relative error of the mesh.
     """
-    names, mean, sd = priors(regions)
+    names, mean, sd = prior
     smooth = _smoothed(data, data.lat_ms)
     first = int(np.argmin(smooth))
     nodes = np.array([data.node[first]], np.int32)
