@@ -63,4 +63,4 @@ class LabelVolume:
 
     def to_ijk(self, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
         """Patient LPS mm (n, 3) to (fractional) voxel coordinates."""
-        return np.linalg.solve(self.affine[:3, :3], (np.asarray(points_mm, float) - self.affine[:3, 3]).T).T
+        return np.asarray(np.linalg.solve(self.affine[:3, :3], (np.asarray(points_mm, float) - self.affine[:3, 3]).T).T, np.float64)
