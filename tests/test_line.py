@@ -123,10 +123,3 @@ def test_a_heart_without_scar_needs_no_plan(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_demo_meets_its_expectations(tmp_path: Path) -> None:
     assert run(["plan", str(CASES / "demo" / "case.toml"), "-o", str(tmp_path / "out")]) == 0
-
-
-@pytest.mark.real
-def test_the_real_heart_gets_a_plan(tmp_path: Path) -> None:
-    if not os.environ.get("VTWIN_DATA"):
-        pytest.skip("VTWIN_DATA is not set: the real heart is not part of vtwin")
-    assert run(["plan", str(CASES / "real_heart" / "case.toml"), "-o", str(tmp_path / "out")]) == 0

@@ -57,4 +57,4 @@ def _difference(before: Any, now: Mapping[str, Any]) -> str:
     if not isinstance(before, dict):
         return "an unreadable record"
     changed = [key for key in now if before.get(key) != now[key]]
-    return "another " + ", ".join(changed)
+    return "it differs in " + ", ".join(changed)

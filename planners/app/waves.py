@@ -54,7 +54,7 @@ def waves(
     """One wave per distinct circuit before, the first stimulation again after the lesions, and the recorded rhythm."""
     n = calibration.twin.mesh.n_points
     shown = [
-        Wave(f"{name} before ablation, induced from {e.site}", last_cycle(e.log, n, e.cycle_length_ms), e.cycle_length_ms)
+        Wave(f"{name} induced from {e.site}, before ablation", last_cycle(e.log, n, e.cycle_length_ms), e.cycle_length_ms)
         for name, e in episodes.items()
     ]
     first = next(iter(episodes.values()), None)
