@@ -66,7 +66,10 @@ class ImplicitHeart:
             sample(self.min_wall[None], inverse, points, wanted)
             # the sum of the distances to its two sides is the thickness of a wall, on it and on either side of it
             free, septal = -out[:, 1:3].max(axis=1) - out[:, 0], -out[:, 1] - out[:, 2]
-            out[:, :3] -= np.maximum(0.5 * (wanted[:, 0] - np.minimum(free, septal)), 0.0)[:, None]
+            thickness = np.minimum(free, septal)
+            # below zero there is no wall: an opening, which must not be closed by a lid
+            share = np.clip(thickness / (0.5 * np.linalg.norm(self.affine[:3, 0])), 0.0, 1.0)
+            out[:, :3] -= (np.maximum(0.5 * (wanted[:, 0] - thickness), 0.0) * share)[:, None]
         if self.opening is not None and self.opening.flat:
             out[:, 3] = self.opening.height(points_mm)
         return out
@@ -186,7 +189,7 @@ def build_implicit(volume: LabelVolume) -> ImplicitHeart:
         height = along(grid, opening.normal) - opening.offset_mm
         if (height[masks[0]] > 1.5 * voxel).mean() > 0.02:  # wall stands above the opening: a flat cut would lose it
             opening = Opening(opening.normal, opening.offset_mm, False, opening.spread_mm)
-        masks = _extend_flat(masks, grid, opening, height) if opening.flat else _extend_cavities(masks, grid, opening)
+        masks = _extend_flat(masks, grid, opening, height) if opening.flat else _extend_cavities(masks)
     fields = np.stack([ndimage.gaussian_filter(signed_distance(m, voxel), SMOOTHING_VOXELS, mode="nearest") for m in masks])
     return ImplicitHeart(fields, affine, opening, extent[:, 0] - 2.0 * voxel, extent[:, 1] + 2.0 * voxel)
 
@@ -214,20 +217,11 @@ def _extend_flat(
     return out
 
 
-def _extend_cavities(masks: list[NDArray[np.bool_]], grid: LabelVolume, opening: Opening) -> list[NDArray[np.bool_]]:
-    """Ragged or stepped openings: each cavity is swept outward so that it cuts through the lid that the heart mask has there."""
-    outside = ~masks[0]
-    out = [masks[0]]
-    for mask in masks[1:]:
-        total = open_faces(mask, outside, grid.affine)[1].sum(axis=0)
-        size = np.linalg.norm(total)
-        normal = total / size if size > 0 else opening.normal
-        step = np.linalg.solve(grid.affine[:3, :3], normal) * float(grid.spacing_mm.mean())
-        extended = mask.copy()
-        places = np.argwhere(mask)
-        for n in range(1, PAD_VOXELS):
-            moved = np.rint(places + n * step + 1e-9).astype(int)
-            moved = moved[((moved >= 0) & (moved < np.array(mask.shape))).all(axis=1)]
-            extended[tuple(moved.T)] |= outside[tuple(moved.T)]
-        out.append(ndimage.binary_closing(extended, iterations=1) & (outside | extended))
-    return out
+def _extend_cavities(masks: list[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
+    """Ragged, stepped or several openings: each cavity grows outward through them, so that it cuts the lid that the heart mask has there.
+
+    A voxel outside belongs to the cavity whose blood is the nearest part of the heart; above a rim that is the wall, and it stays outside.
+    """
+    distance, nearest = ndimage.distance_transform_edt(~masks[0], return_indices=True)
+    reach = ~masks[0] & (distance < PAD_VOXELS)
+    return [masks[0], *(mask | (reach & mask[tuple(nearest)]) for mask in masks[1:])]

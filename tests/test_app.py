@@ -122,7 +122,7 @@ AT_READING: dict[str, tuple[Callable[[Path], None], str]] = {
     "misspelt table": (_text("case.toml", lambda t: t.replace("[mesh]", "[mehs]")), "mesh"),
     "negative velocity": (_text("case.toml", lambda t: t + '\n[tissue.healthy]\ncv_longitudinal = "-0.6 m/s"\n'), "negative"),
     "negative conductivity": (_text("case.toml", lambda t: t + '\n[tissue.healthy]\nconductivity_longitudinal = "-0.1 S/m"\n'), "negative"),
-    "unknown protocol": (_text("case.toml", lambda t: t.replace("[plan]\n", '[plan]\nprotocol = "quik"\n')), "quick"),
+    "unknown protocol": (_text("case.toml", lambda t: re.sub(r"\[plan\][^\n]*\n", '[plan]\nprotocol = "quik"\n', t)), "quick"),
     "missing evidence": (lambda folder: (folder / "map.csv").unlink(), "map.csv"),
 }
 

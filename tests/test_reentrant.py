@@ -13,12 +13,15 @@ import pytest
 from meshing.box import box_mesh
 from solvers.eikonal import ReentrantEikonal, RestitutionTable, Settings, State, Sustained
 from solvers.eikonal.restitution import load_tables
+from solvers.verify import junction
 from solvers.verify.eikonal import annulus, fixed_point_ms, last_cycle_ms, one_way, refractory, restituting, steady
 from twin.errors import InputError
 from twin.mesh import REGIONS, HeartMesh
 from twin.tissue import Velocity
 
 RADIUS, WIDTH = 30.0, 10.0
+SHARP = Settings(blend_mm=0.0)
+"""Each node takes the sickest tissue it touches: the setting of the scar tests in design/reentry.md, 3A."""
 RING_MS = 2 * np.pi * RADIUS / 0.5
 
 
@@ -42,7 +45,7 @@ def plate(spacing: float = 2.0) -> HeartMesh:
 
 def plate_model(mesh: HeartMesh, settings: Settings | None = None) -> ReentrantEikonal:
     speeds = {"healthy": Velocity(0.85, 0.47), "border_zone": Velocity(0.4, 0.15)}
-    return ReentrantEikonal(mesh, speeds, {"healthy": restituting(), "border_zone": sick(restituting())}, settings)
+    return ReentrantEikonal(mesh, speeds, {"healthy": restituting(), "border_zone": sick(restituting())}, settings or SHARP)
 
 
 def near(mesh: HeartMesh, x: float, y: float, radius: float) -> np.ndarray:
@@ -115,7 +118,7 @@ def test_refractory_gradient_blocks_on_the_side_that_recovers_late():
     x = mesh.points_mm[:, 0]
     mesh = mesh.with_region(mesh.centroids_mm[:, 0] > 46.0, "border_zone")
     speed = dict.fromkeys(("healthy", "border_zone"), Velocity(0.5, 0.5))
-    model = ReentrantEikonal(mesh, speed, {"healthy": steady(200.0, 40.0), "border_zone": steady(280.0, 40.0)})
+    model = ReentrantEikonal(mesh, speed, {"healthy": steady(200.0, 40.0), "border_zone": steady(280.0, 40.0)}, SHARP)
     middle = np.flatnonzero(abs(x - 40.0) < 1.0)
     for interval, right in ((250.0, False), (335.0, True)):
         _, log = model.run(model.rest(), [(0.0, middle), (interval, middle)], 1000.0)
@@ -163,7 +166,7 @@ def test_stimulus_on_refractory_tissue_does_not_capture():
     assert np.bincount(log.activations.node).tolist() == [2] * model.mesh.n_points
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(wait_ms=5.0, extension_ms=30.0), Settings(blend_mm=2.0)])
+@pytest.mark.parametrize("settings", [SHARP, Settings(wait_ms=5.0, extension_ms=30.0, blend_mm=0.0), Settings()])
 def test_what_must_hold_in_every_run(settings):
     model = plate_model(plate(2.5), settings)
     state, nodes = driven(model)
@@ -277,7 +280,7 @@ def test_renumbered_reversed_and_doubled_hearts_give_the_same_times():
 
     def last_ms(mesh, nodes, scale=1.0):
         speeds = {"healthy": Velocity(0.85 * scale, 0.47 * scale), "border_zone": Velocity(0.4 * scale, 0.15 * scale)}
-        model = ReentrantEikonal(mesh, speeds, tables)
+        model = ReentrantEikonal(mesh, speeds, tables, SHARP)
         state, _ = model.run(model.rest(), [(0.0, nodes), (360.0, nodes)], 2000.0)
         return state.time_ms
 
@@ -297,6 +300,22 @@ def test_blending_mixes_tables_only_near_borders():
     assert smooth.weights[far, 0].min() > 0.999
     assert smooth.weights[centre, 1].min() > 0.5
     assert 0.02 < np.abs(smooth.weights - sharp.weights).max() < 1.0
+
+
+def test_blending_lets_an_s2_into_border_zone_that_sharp_borders_stop():
+    """The monodomain cable conducts S2 from 330 ms on into border zone whose own refractory period is near 390 ms."""
+    scan = range(300, 400, 5)
+    sharp, smooth = (junction.eikonal_threshold((), scan, 1.0, settings, 2.0) for settings in (SHARP, Settings()))
+    assert smooth <= 340
+    assert sharp >= smooth + 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", list(junction.CROSSES))
+def test_recorded_junction_thresholds_are_those_of_the_monodomain_cable(share):
+    known = junction.CROSSES[share]
+    assert junction.monodomain_threshold((340.0,), (known.low, known.high), share) == known.high
+    assert junction.monodomain_threshold((), (340.0,), share) == 340.0
 
 
 def test_non_monotone_tables_are_made_so():
@@ -353,7 +372,7 @@ def measured_healthy() -> RestitutionTable:
 def test_infarct_sheet_anchors_a_figure_of_eight():
     mesh, healthy = infarct_sheet(), measured_healthy()
     speeds = {"healthy": Velocity(0.8533, 0.4732), "border_zone": Velocity(0.45, 0.15)}
-    model = ReentrantEikonal(mesh, speeds, {"healthy": healthy, "border_zone": sick(healthy)})
+    model = ReentrantEikonal(mesh, speeds, {"healthy": healthy, "border_zone": sick(healthy)}, SHARP)
     state, nodes = driven(model)
     interval = capture_interval(model, state, nodes)
     at = 1800.0 + interval
