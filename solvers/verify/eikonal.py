@@ -13,6 +13,7 @@ from meshing.box import box_tets
 from solvers.eikonal.mesh import EikonalMesh
 from solvers.eikonal.reentrant import Log, ReentrantEikonal, Settings, State
 from solvers.eikonal.restitution import RestitutionTable
+from solvers.verify import junction
 from twin.mesh import REGIONS, HeartMesh
 from twin.params import Param
 from twin.tissue import Velocity
@@ -27,6 +28,7 @@ LATE = {
     (2.0, 4.0): Param(0.30, "1", 0.0, 0.30, _GATE),
 }
 CYCLE_TOLERANCE = Param(0.005, "1", 0.0, 0.01, "design/reentry.md: cycle length round an annulus within 0.5 %")
+JUNCTION_TOLERANCE = Param(20.0, "ms", 0.0, 30.0, "one step of a clinical extrastimulus scan (design/clinical.md: 10-20 ms)")
 
 
 def exact_ms(
@@ -138,6 +140,11 @@ def checks() -> list[dict[str, Any]]:
         value = ring_cycle_ms(inner, 2.0, 0.6, restituting())
         source = "fixed point of L = CL c(CL - APD); " + CYCLE_TOLERANCE.source
         out.append(_record(f"eikonal/annulus/restitution/r{inner:g}", value, "ms", exact, CYCLE_TOLERANCE.value * exact, source))
+    for share, crossing in junction.CROSSES.items():
+        for spacing in (1.0, 2.0):
+            value = junction.eikonal_threshold((340.0,), range(230, 400, 5), share, Settings(), spacing)
+            name = f"eikonal/junction/s3_crosses/conductivity{share:g}/dx{spacing:g}"
+            out.append(_record(name, value, "ms", crossing.value, JUNCTION_TOLERANCE.value, crossing.source))
     return out
 
 
