@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +147,7 @@ def _fit_map(
     data = lay_on_nodes(points_mm, shown, candidates, mesh.points_mm, MAP_REACH_MM)
     if len(data.node) < 20:
         raise RunFailed(f"only {len(data.node)} annotated map points lie on the mesh: too few to fit velocities")
-    whole = eam.surface == "all"
-    fit = fit_velocities(forward, data, _prior(mesh, given), mesh.points_mm, max_sources=40 if whole else 12)
+    fit = fit_velocities(forward, data, _prior(mesh, given), mesh.points_mm, many_sources=eam.surface == "all")
     arrival = forward.arrival_ms(fit.velocities(), fit.source_nodes, fit.source_times_ms)
     test = lay_on_nodes(points_mm, np.where(held, eam.lat_ms, np.nan), candidates, mesh.points_mm, MAP_REACH_MM)
     error = test.lat_ms - arrival[test.node]
@@ -221,9 +220,29 @@ def _evidence(fit: VelocityFit, source: str, numbers: Mapping[str, Any]) -> dict
     }
 
 
-def calibrate(mesh: HeartMesh, patient: Patient, given: Given, seed: int, progress: Callable[[str], None]) -> Calibration:
+def without_infarct(mesh: HeartMesh) -> HeartMesh:
+    """The same heart with all of its wall healthy: what a map recorded before a virtual infarct was drawn has seen."""
+    return mesh.with_region(mesh.in_region("scar", "border_zone", "isthmus"), "healthy")
+
+
+def _with_sick_regions(fit: VelocityFit, prior: tuple[tuple[str, ...], Array, Array]) -> VelocityFit:
+    """A fit to healthy muscle, with the regions that its data never saw added as their priors."""
+    names, mean, sd = prior
+    known = len(fit.names)
+    covariance = np.diag(sd**2)
+    covariance[:known, :known] = fit.covariance
+    mode = np.concatenate([fit.log_mode, mean[known:]])
+    return replace(fit, names=names, log_mode=mode, covariance=covariance, prior_log_mean=mean, prior_log_sd=sd)
+
+
+def calibrate(
+    mesh: HeartMesh, patient: Patient, given: Given, seed: int, progress: Callable[[str], None], virtual_infarct: bool = False
+) -> Calibration:
     """Register, fit, predict; every stage works without the evidence that it would like and says so in `tissue.fit`."""
     rng = np.random.default_rng([seed, 1])
+    heart = mesh
+    if virtual_infarct:
+        mesh = without_infarct(mesh)
     forward = EikonalForward(mesh)
     leads = LeadField(mesh, electrodes(mesh))
     registration = None
@@ -249,6 +268,12 @@ def calibrate(mesh: HeartMesh, patient: Patient, given: Given, seed: int, progre
     ecg = compare(leads, arrival, patient.ecg.value) if patient.ecg is not None else None
     if ecg is not None:
         numbers["ecg"] = ecg.summary()
+    predicted = _at_points(mesh, arrival, points) if len(points) else np.zeros(0)
+    if virtual_infarct:
+        fit = _with_sick_regions(fit, _prior(heart, given))
+        evidence |= {name: "prior: the infarct is virtual, the map never saw it" for name in fit.names if name not in evidence}
+        nodes, times = _conducting_sources(heart, nodes, times)
+        arrival = EikonalForward(heart).arrival_ms(fit.velocities(), nodes, times)
     samples = posterior_samples(fit, SAMPLES, rng)
     tissue = Tissue(
         names=fit.names,
@@ -260,9 +285,14 @@ def calibrate(mesh: HeartMesh, patient: Patient, given: Given, seed: int, progre
         source_times_ms=times,
         fit=numbers,
     )
-    predicted = _at_points(mesh, arrival, points) if len(points) else np.zeros(0)
     pose = registration.transform if registration is not None else np.eye(4)
-    return Calibration(Twin(mesh, tissue, pose), arrival, registration, ecg, points.reshape(-1, 3), lat, predicted, bipolar)
+    return Calibration(Twin(heart, tissue, pose), arrival, registration, ecg, points.reshape(-1, 3), lat, predicted, bipolar)
+
+
+def _conducting_sources(mesh: HeartMesh, nodes: Nodes, times: Array) -> tuple[Nodes, Array]:
+    """Breakthrough sites that lie in muscle: a virtual scar takes those under it away."""
+    alive = np.isin(nodes, np.unique(mesh.tets[mesh.conducting()]))
+    return nodes[alive], times[alive]
 
 
 def _at_points(mesh: HeartMesh, arrival_ms: Array, points_mm: Array) -> Array:

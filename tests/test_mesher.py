@@ -282,8 +282,8 @@ def test_base_plane_is_found_in_any_direction(axis: tuple[float, float, float], 
     opening = build_implicit(phantom.volume(1.0, axes=np.eye(3))).opening
     assert opening is not None
     assert opening.flat
-    assert np.degrees(np.arccos(min(1.0, opening.normal @ phantom.frame[:, 2]))) < 1.0
-    assert opening.offset_mm == pytest.approx(phantom.base, abs=0.25)
+    assert np.degrees(np.arccos(min(1.0, opening.normal @ phantom.frame[:, 2]))) < 1.5  # half a voxel across the opening
+    assert opening.offset_mm == pytest.approx(phantom.base, abs=0.5)  # labels say no more than half a voxel
 
 
 def test_a_stepped_base_is_left_as_it_is() -> None:

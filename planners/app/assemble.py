@@ -75,13 +75,19 @@ def _tissue(tissue: Tissue) -> dict[str, Any]:
 
 def _limits(patient: Patient, calibration: Calibration, request: PlanRequest, plan: LesionPlan) -> list[str]:
     limits = list(ALWAYS)
-    fit = calibration.twin.tissue.fit
+    fit: dict[str, Any] = dict(calibration.twin.tissue.fit)
     if patient.eam is None:
         limits.append("No map was given: conduction velocities are the literature's, with all their spread.")
     if patient.ecg is None:
         limits.append("No ECG was given: nothing constrains right-ventricular activation.")
     if fit.get("rv_breakthrough"):
         limits.append(f"{fit['rv_breakthrough']}.")
+    likeness = fit.get("ecg", {}).get("mean_lead_correlation")
+    if likeness is not None and likeness < 0.5:
+        limits.append(
+            f"The ECG is not reproduced (mean lead correlation {likeness:.2f}): the frame of the images, the electrodes' places or the "
+            "activation differ from what is assumed. No lesion of this plan rests on it."
+        )
     if fit.get("registration_ambiguity"):
         limits.append(f"Registration: {fit['registration_ambiguity']}.")
     epi = "epi" in request.access

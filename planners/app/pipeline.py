@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from planners.outcome import Outcome, outcome
 from planners.pacing.engine import InductionRun
 from planners.pacing.induce import PacingSettings, induce
 from planners.pacing.protocol import load_protocol
+from twin.case import Case
 from twin.mesh import HeartMesh
 from twin.patient import Patient
 from twin.plan import Circuit, PlanRequest
@@ -59,13 +60,14 @@ class Line:
             "Mesh and fibres",
         )
 
-    def calibration(self, mesh: HeartMesh, patient: Patient, given: Mapping[str, tuple[float, float]]) -> Calibration:
+    def calibration(self, mesh: HeartMesh, patient: Patient, case: Case) -> Calibration:
         """Map and ECG to a twin with a tissue posterior."""
-        key = content_hash(VERSION, "tissue", self.stages.keys["mesh"], *_evidence(patient), dict(given), self.seed)
+        infarct = case.virtual_infarct is not None
+        key = content_hash(VERSION, "tissue", self.stages.keys["mesh"], *_evidence(patient), dict(case.tissue), infarct, self.seed)
         return self.stages.run(
             "tissue",
             key,
-            lambda folder: calibrate(mesh, patient, given, self.seed, lambda line: self.console.progress(f"  {line} ...")),
+            lambda folder: calibrate(mesh, patient, case.tissue, self.seed, lambda line: self.console.progress(f"  {line} ..."), infarct),
             lambda value, folder: value.save(folder),
             Calibration.load,
             "Registration and tissue",

@@ -68,7 +68,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     line = _line(out, console, seed)
     settings = PacingSettings()
     mesh = line.mesh(patient, case.edge_mm)
-    calibration = line.calibration(mesh, patient, case.tissue)
+    calibration = line.calibration(mesh, patient, case)
     run, found = line.induction(calibration, case.request, settings)
     lesions = line.lesions(calibration, run, found.circuits, case.request, settings)
     result = line.outcome(calibration, lesions, run, case.request, settings)
@@ -142,7 +142,7 @@ def induce(path: Path, out: Path, console: Console, *, seed: int, fresh: bool) -
     patient = _begin(case, out / "stages", console)
     line = _line(out, console, seed)
     mesh = line.mesh(patient, case.edge_mm)
-    run, found = line.induction(line.calibration(mesh, patient, case.tissue), case.request, PacingSettings())
+    run, found = line.induction(line.calibration(mesh, patient, case), case.request, PacingSettings())
     value = {"inductions": [asdict(i) for i in run.inductions], "circuits": [asdict(c) for c in found.circuits]}
     write_json(out / "inductions.json", value)
     finish(out, identity, RunRecord("induce", seed, identity["inputs"], identity["settings"], line.stages.keys).as_dict())

@@ -45,6 +45,10 @@ SOURCE_GAIN = Param(
 )
 
 
+FEW_SOURCES, MOST_SOURCES = 12, 40
+"""Breakthrough sites looked for in a contact map of one chamber, and in a map of the whole heart."""
+
+
 @dataclass(frozen=True)
 class Sensitivity:
     """One solve with its derivatives.
@@ -207,11 +211,12 @@ def fit_velocities(
     data: LatData,
     prior: tuple[tuple[str, ...], Array, Array],
     node_points_mm: Array,
-    max_sources: int = 12,
+    many_sources: bool = False,
     spacing_mm: float = 8.0,
 ) -> VelocityFit:
     """Fit velocities, earliest sites and their times to a map; `prior` is what `priors` gives.
 
+    many_sources: the map covers both ventricles without gaps, so that the breakthroughs of a whole Purkinje network can be told apart.
     Sources are added one at a time where the map is earlier than the model, each followed by Gauss-Newton steps on log velocities
     and source times (Student-t weights, log-normal priors). The covariance is the Laplace approximation with a
     cluster-robust ("sandwich") middle, since errors of neighbouring points go together, plus the relative error of the mesh.
@@ -224,15 +229,15 @@ def fit_velocities(
     log_v = mean.copy()
     rounds = 0
     log_v, times, residual, *_ = _gauss_newton(model, data, names, log_v, (mean, sd), nodes, times, 3)
-    while len(nodes) < max_sources:
+    while len(nodes) < (MOST_SOURCES if many_sources else FEW_SOURCES):
         found = _new_source(data, residual, nodes, spacing_mm, node_points_mm)
         if found is None:
             break
         more, when = np.append(nodes, data.node[found]).astype(np.int32), np.append(times, smooth[found])
         tried = _gauss_newton(model, data, names, log_v, (mean, sd), more, when, 2)
-        # Bayesian information criterion: a source costs two coordinates and a time; neighbours err together, so a block counts once
-        blocks = int(data.block.max()) + 1
-        if _misfit(residual) - _misfit(tried[2]) < 1.5 * np.log(blocks) * len(residual) / blocks:
+        # Bayesian information criterion: a source costs two coordinates and a time; neighbours that err together count once
+        independent = len(residual) if many_sources else int(data.block.max()) + 1
+        if _misfit(residual) - _misfit(tried[2]) < 1.5 * np.log(independent) * len(residual) / independent:
             break
         rounds += 1
         nodes, (log_v, times, residual, *_) = more, tried
