@@ -56,10 +56,12 @@ def blend(
     mass[mass == 0.0] = 1.0
     matrix = sp.csr_array(sp.diags_array(mass) + stiffness(mesh.points_mm, tets, tensor))
     jacobi = sp.diags_array(1.0 / matrix.diagonal())
-    out = np.empty_like(indicator)
-    for r in range(indicator.shape[1]):
+    out = np.zeros_like(indicator)
+    for r in range(1, indicator.shape[1]):
         out[:, r], info = cg(matrix, mass * indicator[:, r], x0=indicator[:, r], rtol=1e-6, maxiter=2000, M=jacobi)
         if info != 0:
             raise RunFailed("blending of the restitution tables did not converge")
-    out = np.maximum(out, 0.0)
+    # the first is what the others leave: the operator keeps constants
+    out = np.clip(out, 0.0, 1.0)
+    out[:, 0] = np.maximum(1.0 - out.sum(axis=1), 0.0)
     return out / out.sum(axis=1, keepdims=True)
