@@ -10,7 +10,6 @@ from graph_model import GraphModel, scar_slab, slab_model, slab_sites
 
 from meshing.box import box_mesh
 from planners.pacing import InductionRun, induce_model, load_protocol, protocol_names
-from planners.pacing.induce import coupled_rim
 from planners.pacing.protocol import parse
 from planners.pacing.site import Site
 from planners.pacing.trace import UNKNOWN, captured, join, reentered, roots, steady_cycle_ms, tail
@@ -199,18 +198,6 @@ def test_a_drive_that_captures_nothing_is_an_input_error(slab):
         induce_model(model, {"left": sites["left"]}, short)
     run = induce_model(model, {"in_scar": scar[:10], "left": sites["left"]}, QUICK)
     assert [i.captured for i in run.inductions] == [False, True]
-
-
-def test_rim_beside_healthy_muscle_is_held_by_it():
-    mesh = scar_slab()
-    x, y, _ = mesh.centroids_mm.T
-    inside = (x > 22) & (x < 54) & (y > 10) & (y < 50)
-    rim = inside & ~((x > 24) & (x < 52) & (y > 12) & (y < 48))
-    mesh = mesh.with_region(rim, "border_zone").with_region((np.abs(y - 30) < 4) & (x > 24) & (x < 52), "border_zone")
-    held = coupled_rim(mesh, 3.0)
-    assert held.in_region("healthy")[rim].all()
-    assert held.in_region("border_zone")[(np.abs(y - 30) < 4) & (x > 28) & (x < 48)].all()
-    assert coupled_rim(mesh, 0.0) is mesh
 
 
 def test_healthy_plate_fires_once_per_stimulus():

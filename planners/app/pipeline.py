@@ -123,7 +123,7 @@ class Line:
 
 
 def _plain(settings: PacingSettings) -> Any:
-    return {"solver": asdict(settings.solver), "ensemble": [list(pair) for pair in settings.ensemble], "rim_mm": settings.rim_mm}
+    return {"solver": asdict(settings.solver), "ensemble": [list(pair) for pair in settings.ensemble]}
 
 
 def _evidence(patient: Patient) -> list[NDArray[Any] | bytes | str]:

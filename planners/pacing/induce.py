@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from meshing.sites import pacing_sites, site_nodes
 from planners.pacing.engine import InductionRun, Progress, induce_model
@@ -18,52 +17,26 @@ from planners.pacing.site import Site
 from solvers.eikonal.reentrant import ReentrantEikonal, Settings
 from solvers.eikonal.restitution import RestitutionTable, load_tables
 from twin.errors import InputError
-from twin.mesh import HeartMesh
 from twin.model import Twin
-from twin.params import Param
 from twin.plan import Induction
-
-RIM = Param(
-    3.0,
-    "mm",
-    1.5,
-    4.0,
-    "one to two space constants (1.5 mm along the fibres, ten Tusscher-Panfilov in the shared slab's calibration) and half an edge: "
-    "border zone this near to healthy muscle is held to its course by coupling, which the reduced model lacks (shared/design/reentry.md, "
-    "3B: as a slow layer of its own it ends every reentry); to be fitted to monodomain",
-)
 
 
 @dataclass(frozen=True)
 class PacingSettings:
-    """solver: of the reduced model; tables: region -> restitution, None = the shipped ones; ensemble: further (wait_ms, extension_ms)
-    settings that vote on every site's first sustained induction (the numbers that decide inducibility are not known: reentry.md, 3);
-    rim_mm: border zone this near to healthy muscle is healthy to the reduced model (0: none is).
+    """solver: of the reduced model; tables: region -> restitution, None = the shipped ones; ensemble: further (wait_ms, blend_mm)
+    settings that vote on every site's first sustained induction: they move how many sites induce, hardly the circuit.
     """
 
     solver: Settings = field(default_factory=Settings)
     tables: Mapping[str, RestitutionTable] | None = None
     ensemble: tuple[tuple[float, float], ...] = ()
-    rim_mm: float = RIM.value
 
 
 def model_of(twin: Twin, settings: PacingSettings, tissue_sample: int = 0, blocked: NDArray[np.bool_] | None = None) -> ReentrantEikonal:
     """The reduced model of a twin for one posterior sample, with lesions (m,) bool blocked."""
     tables = load_tables() if settings.tables is None else settings.tables
-    model = ReentrantEikonal(coupled_rim(twin.mesh, settings.rim_mm), twin.tissue.velocities(tissue_sample), tables, settings.solver)
+    model = ReentrantEikonal(twin.mesh, twin.tissue.velocities(tissue_sample), tables, settings.solver)
     return model if blocked is None else model.with_blocked(blocked)
-
-
-def coupled_rim(mesh: HeartMesh, rim_mm: float) -> HeartMesh:
-    """The mesh with border zone whose centres lie within `rim_mm` of a healthy tetrahedron's counted as healthy (see RIM)."""
-    border, healthy = np.flatnonzero(mesh.in_region("border_zone")), mesh.in_region("healthy")
-    if rim_mm <= 0 or not len(border) or not healthy.any():
-        return mesh
-    centres = mesh.centroids_mm
-    away = np.asarray(cKDTree(centres[healthy]).query(centres[border], distance_upper_bound=rim_mm)[0])
-    rim = np.zeros(len(mesh.tets), bool)
-    rim[border[np.isfinite(away)]] = True
-    return mesh.with_region(rim, "healthy")
 
 
 def stimulus_sites(twin: Twin, protocol: Protocol, sites: Sequence[str] = ()) -> dict[str, NDArray[np.int32]]:
@@ -142,14 +115,14 @@ def _vote(
 ) -> InductionRun:
     """Ask every other setting of the ensemble whether each site's first sustained induction holds; the vote goes into its note."""
     votes: dict[str, int] = dict.fromkeys(run.inducing_sites, 1)
-    for wait_ms, extension_ms in settings.ensemble:
-        solver = replace(settings.solver, wait_ms=wait_ms, extension_ms=extension_ms)
+    for wait_ms, blend_mm in settings.ensemble:
+        solver = replace(settings.solver, wait_ms=wait_ms, blend_mm=blend_mm)
         model = model_of(twin, replace(settings, solver=solver), tissue_sample, blocked)
         for site in votes:
             votes[site] += bool(Site(model, nodes[site], protocol, site).pace().episodes)
     total = len(settings.ensemble) + 1
     marked = tuple(
-        replace(i, note=f"{i.note}; induced in {votes[i.site]} of {total} settings of wait and extension") if i.induced else i
+        replace(i, note=f"{i.note}; induced in {votes[i.site]} of {total} settings of wait and blend") if i.induced else i
         for i in run.inductions
     )
     return replace(run, inductions=marked)
