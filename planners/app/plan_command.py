@@ -105,7 +105,9 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
 def _virtual(case: Case, patient: Patient) -> list[str]:
     """What in this case does not come from a patient, to be said wherever the plan is shown."""
     items = {"anatomy": patient.labels, "map": patient.eam, "ECG": patient.ecg, "record": patient.record}
-    return [name for name, item in items.items() if item is not None and item.virtual] + (["infarct"] if case.virtual_infarct else [])
+    names = [name for name, item in items.items() if item is not None and item.virtual]
+    scarred = patient.labels.value.mask("scar", "border_zone").any()
+    return names + (["infarct"] if case.virtual_infarct or (patient.labels.virtual and scarred) else [])
 
 
 def _dry_run(case: Case, patient: Patient, console: Console) -> int:
