@@ -36,7 +36,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow" -x
+	$(BIN)/python -m pytest -m "not slow and not line" -x
 
 verify: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow

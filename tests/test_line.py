@@ -21,6 +21,7 @@ from planners.app.cli import run
 
 CASES = Path(__file__).parents[1] / "cases"
 SMALL = str(CASES / "two_isthmuses" / "case.toml")
+pytestmark = pytest.mark.line
 STAGES = ("mesh", "tissue", "induction", "lesions", "outcome")
 
 

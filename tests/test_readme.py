@@ -32,6 +32,7 @@ def beside_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.line
 def test_the_tour_runs(beside_cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in _commands():
         if not _real(command):
@@ -39,6 +40,7 @@ def test_the_tour_runs(beside_cases: Path, capsys: pytest.CaptureFixture[str]) -
     assert (beside_cases / "out" / "two" / "report.html").exists()
 
 
+@pytest.mark.line
 @pytest.mark.real
 def test_the_real_heart_gets_a_plan(beside_cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if not os.environ.get("VTWIN_DATA"):
