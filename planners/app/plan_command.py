@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,14 @@ def _line(out: Path, console: Console, seed: int) -> Line:
     return Line(Stages(out / "stages", console.progress), console, seed, numba.get_num_threads())
 
 
+def _say_if_compiling(console: Console) -> None:
+    """Kernels are compiled on first use and kept on disk: the first run says why it is slower."""
+    folder = os.environ.get("NUMBA_CACHE_DIR")
+    place = Path(folder) if folder else Path(str(files("solvers.kernels"))) / "__pycache__"
+    if next(place.rglob("*.nbi"), None) is None:
+        console.progress("First run here: kernels are compiled as they are needed (about a minute in all) and kept for later runs")
+
+
 def _begin(case: Case, folder: Path, console: Console) -> Patient:
     console.progress(f"Case {case.name}: reading and checking the evidence ...")
     patient = gather(case, folder, lambda line: console.progress(f"  {line}"))
@@ -62,6 +72,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     identity = _identity("plan", case, seed)
     if claim(out, identity, fresh):
         console.progress(f"{out} holds this run: finished stages are reused")
+    _say_if_compiling(console)
     patient = _begin(case, out / "stages", console)
     virtual = _virtual(case, patient)
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,8 +31,13 @@ def camera(mesh: HeartMesh, from_behind: bool = False) -> Camera:
     toward = mesh.centroids_mm[sick].mean(axis=0) - _lv_centre(mesh) if sick.any() else np.array([0.3, -1.0, 0.2])
     toward = toward - axis * (toward @ axis)
     toward = toward / max(float(np.linalg.norm(toward)), 1e-9) + 0.15 * axis
-    size = float(np.linalg.norm(mesh.points_mm - centre, axis=1).max())
-    return Camera(toward if from_behind else -toward, axis, centre, 1.8 * size)
+    rough = Camera(toward if from_behind else -toward, axis, centre, 1.0)
+    # fitted to what is seen: the heart fills the picture and no apex is cut off
+    seen = (mesh.points_mm - centre) @ rough.axes().T
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    middle = centre + 0.5 * (low + high) @ rough.axes()
+    width, height = (high - low)[:2]
+    return replace(rough, centre_mm=middle, height_mm=1.1 * float(max(height, width * 560 / 640)))
 
 
 def _lv_centre(mesh: HeartMesh) -> Array:

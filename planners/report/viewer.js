@@ -94,7 +94,7 @@
       index: buffer(tri, gl.ELEMENT_ARRAY_BUFFER), time: buffer(new Float32Array(p.length / 3).fill(-1e9)) };
   });
 
-  let turn = DATA.view.slice(), zoom = 0.86, pan = [0, 0], clip = 1, playing = true, now = 0;
+  let turn = DATA.view.slice(), zoom = 0.95, pan = [0, 0], clip = 1, playing = true, now = 0;
   const $ = (id) => document.getElementById(id);
   const checked = (id) => !$(id) || $(id).checked;
   function bind(name, b, size) {
