@@ -18,6 +18,9 @@ import pytest
 import planners.schema
 from planners.app import assemble
 from planners.app.cli import run
+from planners.calibration import Calibration
+from planners.pacing.induce import PacingSettings, induce
+from planners.pacing.protocol import load_protocol
 
 CASES = Path(__file__).parents[1] / "cases"
 SMALL = str(CASES / "two_isthmuses" / "case.toml")
@@ -112,6 +115,15 @@ def test_a_run_killed_in_the_middle_of_induction_ends_the_same(finished: Path, t
     assert run(["plan", SMALL, "-o", str(out)]) == 0
     assert _plan(out) == _plan(finished)
     assert {path: path.stat().st_mtime_ns for path in sites} == stamps, "a finished site was paced again"
+
+
+def test_other_settings_of_the_reduced_model_can_vote(finished: Path) -> None:
+    (tissue,) = (finished / "stages").glob("tissue-*")
+    site = next(i["site"] for i in json.loads(_plan(finished))["inductions"] if i["induced"])
+    settings = PacingSettings(ensemble=((10.0, 1.5),))
+    voted = induce(Calibration.load(tissue).twin, load_protocol("quick"), [site], settings)
+    assert voted.induced
+    assert all("of 2 settings of wait and blend" in i.note for i in voted.inductions if i.induced)
 
 
 def test_a_heart_without_scar_needs_no_plan(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def _leads(figure: Any, series: list[tuple[Array, Array, str, str]]) -> None:
             if column == 0:
                 ax.set_ylabel("mV")
     if len(series) > 1:
-        axes[0, 0].legend(fontsize=7, frameon=False)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)
 
 
 def sinus_ecg(story: Story) -> str:

@@ -75,7 +75,8 @@ def compare(model: EcgModel, arrival_ms: Array, ecg: Ecg) -> EcgFit:
     energy = (spread**2).sum(axis=(0, 2))
     score = np.where(energy > 0.5 * energy.max(), correlation.mean(axis=0), -1.0)
     best = int(np.argmax(score))
-    measured = recorded[:, best] - recorded[:, best, :1]
+    # the baseline is what is recorded before the first activation, averaged: one noisy sample would shift the lead
+    measured = recorded[:, best] - recorded[:, best, : int(MARGIN_MS)].mean(axis=1, keepdims=True)
     scale = float((measured * predicted).sum() / max((predicted**2).sum(), 1e-12))
     shift = best - len(time) // 2 - float(time[0])
     return EcgFit(time, predicted, np.array(measured), correlation[:, best], shift, scale)
