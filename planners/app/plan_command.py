@@ -33,7 +33,7 @@ from twin.plan import Circuit, Induction, Plan, Target
 from twin.run import RunRecord
 from twin.stages import Stages
 
-SECONDS_PER_NODE = 4e-3
+SECONDS_PER_NODE = 5e-3
 """Of a whole plan at 2 mm on two cores (measured on the demo, 43,000 nodes); `--dry-run` scales with the wall's volume."""
 
 
