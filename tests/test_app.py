@@ -176,8 +176,10 @@ def test_doctor_names_a_remedy_for_what_is_missing() -> None:
 
 def test_an_output_folder_holds_one_run(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert claim(out, {"seed": 1}) is False
+    assert claim(out, {"seed": 0}) is False
+    assert claim(out, {"seed": 1}) is False, "a run that has finished no stage holds nothing"
     assert claim(out, {"seed": 1}) is True
+    finish(out, {"seed": 1}, {})
     with pytest.raises(InputError, match="differs in seed"):
         claim(out, {"seed": 2})
     assert claim(out, {"seed": 2}, fresh=True) is False

@@ -26,10 +26,13 @@ def claim(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
     if out.exists() and any(out.iterdir()):
         if not record.exists():
             raise InputError("command line", "-o", f"{out} holds files that are not of a vtwin run", "name a new or empty folder")
-        before = _read(record).get("identity")
+        found = _read(record)
+        before = found.get("identity")
         if before == known and not fresh:
             return True
-        if not fresh:
+        # a run that ended before its first stage (wrong input, say) left nothing worth keeping
+        empty = found.get("status") == "running" and not any((out / "stages").glob("*/complete.json"))
+        if not fresh and not empty:
             raise InputError(
                 "command line", "-o", f"{out} holds another run ({_difference(before, known)})", "name another folder or add --fresh"
             )
