@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twin.atomic import write_json
 
@@ -57,7 +57,3 @@ class Stages:
         self.wall_s[name] = round(seconds, 3)
         self.report(f"{doing}: {seconds:.1f} s")
         return value
-
-    def summary(self) -> dict[str, Any]:
-        """Keys and times, for the run record."""
-        return {"keys": dict(self.keys), "wall_s": dict(self.wall_s), "reused": list(self.reused)}
