@@ -21,7 +21,6 @@ class Stages:
     report: Callable[[str], None] = print
     keys: dict[str, str] = field(default_factory=dict)
     wall_s: dict[str, float] = field(default_factory=dict)
-    reused: list[str] = field(default_factory=list)
 
     def path(self, name: str, key: str) -> Path:
         """Folder of one stage's files."""
@@ -44,7 +43,6 @@ class Stages:
         self.keys[name] = key
         marker = folder / "complete.json"
         if marker.exists():
-            self.reused.append(name)
             self.report(f"{doing}: reused from {folder.name}")
             return load(folder)
         self.report(f"{doing} ...")
