@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from meshing.box import VARIANTS
 from solvers.monodomain.conductivity import Membrane, diffusion_mm2_ms
 from solvers.monodomain.solver import THETA
+from solvers.toml_table import Table, read_table
 from twin.errors import InputError
-from twin.io.source import check_keys, did_you_mean, read_text
 from twin.units import quantity
 
 METHODS = ("monodomain", "eikonal")
@@ -92,11 +90,7 @@ class Experiment:
 
 def load_experiment(path: Path) -> Experiment:
     """Read and check an experiment file. Raises InputError: unknown keys, wrong units, impossible values, each in one line."""
-    try:
-        table = tomllib.loads(read_text(path, 10_000_000))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(path, "file", f"is not TOML ({error})", "correct that line") from None
-    top = _Table(path, "", table)
+    top = read_table(path)
     top.known("mesh", "tissue", "stimulus", "solver", "record", "expect")
     solver = top.table("solver")
     solver.known("method", "dt", "duration", "theta", "scheme", "correction", "quiet", "precision")
@@ -136,7 +130,7 @@ def load_experiment(path: Path) -> Experiment:
     return experiment
 
 
-def _mesh(t: _Table) -> BoxSpec | Path:
+def _mesh(t: Table) -> BoxSpec | Path:
     t.known("box", "file")
     if ("box" in t.values) == ("file" in t.values):
         raise t.error(
@@ -152,7 +146,7 @@ def _mesh(t: _Table) -> BoxSpec | Path:
     return BoxSpec(box.size("size"), box.positive("spacing", "mm"), fibre, box.choice("variant", VARIANTS, "kuhn"))
 
 
-def _tissue(t: _Table, method: str) -> TissueSpec:
+def _tissue(t: Table, method: str) -> TissueSpec:
     t.known("region", "ionic", "cell", "intracellular", "extracellular", "surface_to_volume", "capacitance", "scale", "speed")
     region = t.values.get("region", "all")
     regions = tuple(region) if isinstance(region, list) else () if region == "all" else (region,)
@@ -180,7 +174,7 @@ def _tissue(t: _Table, method: str) -> TissueSpec:
     return TissueSpec(regions, t.text("ionic"), cell, d_l, d_t, membrane, factors)
 
 
-def _stimulus(t: _Table) -> StimulusSpec:
+def _stimulus(t: Table) -> StimulusSpec:
     t.known("name", "box", "sphere", "nodes", "strength", "duration", "start", "cycle", "count", "extra")
     places = [name for name in ("box", "sphere", "nodes") if name in t.values]
     if len(places) != 1:
@@ -209,7 +203,7 @@ def _stimulus(t: _Table) -> StimulusSpec:
     )
 
 
-def _pulse_times(t: _Table) -> tuple[float, ...]:
+def _pulse_times(t: Table) -> tuple[float, ...]:
     """`count` pulses `cycle` apart from `start`, then one per coupling interval in `extra`."""
     times = [t.number("start", "ms", 0.0, 0.0)]
     count = t.values.get("count", 1)
@@ -226,100 +220,13 @@ def _pulse_times(t: _Table) -> tuple[float, ...]:
     return tuple(times)
 
 
-def _expected(t: _Table) -> tuple[Expected, ...]:
+def _expected(t: Table) -> tuple[Expected, ...]:
     t.known("activation_ms")
     out = []
     for i, row in enumerate(t.items("activation_ms")):
         if not isinstance(row, dict):
             raise t.error(f"activation_ms[{i}]", "is not a table", "write { at = [x, y, z], value = 42.0, within = 2.0 }")
-        entry = _Table(t.where, f"{t.field}.activation_ms[{i}]", row)
+        entry = Table(t.where, f"{t.field}.activation_ms[{i}]", row)
         entry.known("at", "value", "within")
         out.append(Expected(entry.place("at"), entry.number("value", "ms", None, 0.0), entry.number("within", "ms", None, 0.0)))
     return tuple(out)
-
-
-@dataclass(frozen=True)
-class _Table:
-    """One TOML table and its name, for messages that say where."""
-
-    where: Path
-    field: str
-    values: dict[str, Any]
-
-    def error(self, key: str, problem: str, remedy: str) -> InputError:
-        return InputError(self.where, self._name(key), problem, remedy)
-
-    def _name(self, key: str) -> str:
-        return ".".join(part for part in (self.field, key) if part)
-
-    def known(self, *names: str) -> None:
-        check_keys(self.values, names, self.where, self.field)
-
-    def table(self, key: str) -> _Table:
-        value = self.values.get(key, {})
-        if not isinstance(value, dict):
-            raise self.error(key, "is not a table", f"write [{self._name(key)}] or {key} = {{ ... }}")
-        return _Table(self.where, self._name(key), value)
-
-    def tables(self, key: str) -> list[_Table]:
-        rows = self.values.get(key)
-        if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-            raise self.error(key, "at least one is needed", f"write [[{self._name(key)}]]")
-        return [_Table(self.where, f"{self._name(key)}[{i}]", row) for i, row in enumerate(rows)]
-
-    def items(self, key: str) -> list[Any]:
-        value = self.values.get(key, [])
-        if not isinstance(value, list):
-            raise self.error(key, "is not a list", f"write {key} = [ ... ]")
-        return value
-
-    def text(self, key: str) -> str:
-        value = self.values.get(key)
-        if not isinstance(value, str) or not value:
-            raise self.error(key, "is missing" if value is None else f"{value!r} is not text", f'write {key} = "..."')
-        return value
-
-    def choice(self, key: str, known: Sequence[str], default: str) -> str:
-        value = self.values.get(key, default)
-        if value not in known:
-            raise self.error(key, f"{value!r} is unknown", did_you_mean(str(value), known))
-        return str(value)
-
-    def number(self, key: str, unit: str, default: float | None, low: float | None = None, high: float | None = None) -> float:
-        value = self.values.get(key, default)
-        if value is None:
-            raise self.error(key, "is missing", f"give it in {unit}" if unit else "give a number")
-        result = quantity(value, unit or "dimensionless", str(self.where), self._name(key))
-        if low is not None and result < low:
-            raise self.error(key, f"{value!r} is {'negative' if low == 0 else 'too low'}", f"give {low:g} {unit} or more")
-        if high is not None and result > high:
-            raise self.error(key, f"{value!r} is too high", f"give {high:g} {unit} or less")
-        return result
-
-    def positive(self, key: str, unit: str, default: float | None = None) -> float:
-        result = self.number(key, unit, default)
-        if result <= 0:
-            raise self.error(key, f"{self.values[key]!r} is not positive", f"give a value in {unit} above 0")
-        return result
-
-    def place(self, key: str, value: object = None, any_length: bool = False) -> tuple[float, float, float]:
-        value = self.values.get(key) if value is None else value
-        if not isinstance(value, list) or len(value) != 3:
-            raise self.error(key, f"{value!r} is not three numbers", "give [x, y, z]" + ("" if any_length else " in mm"))
-        unit = "dimensionless" if any_length else "mm"
-        x, y, z = (quantity(v, unit, str(self.where), self._name(key)) for v in value)
-        return x, y, z
-
-    def size(self, key: str) -> tuple[float, float, float]:
-        """Three lengths written as one text, "20 x 7 x 3 mm", or as a list."""
-        value = self.values.get(key)
-        if isinstance(value, str):
-            *numbers, last = (part.strip() for part in value.split("x"))
-            number, _, unit = last.partition(" ")
-            value = [f"{part} {unit}".strip() if unit else part for part in (*numbers, number)]
-            if unit == "":
-                value = [float(part) if part.replace(".", "", 1).isdigit() else part for part in value]
-        x, y, z = self.place(key, value if value is not None else [])
-        if min(x, y, z) <= 0:
-            raise self.error(key, f"{self.values[key]!r} is not positive", 'give, for example, "20 x 7 x 3 mm"')
-        return x, y, z
