@@ -41,6 +41,9 @@ class TissueSpec:
     scale: Mapping[str, float]
     speed_l_m_s: float | None = None
     speed_t_m_s: float | None = None
+    intracellular_s_m: tuple[float, float] = (0.0, 0.0)
+    """Along and across the fibres; with the extracellular pair, what d_l and d_t were made from."""
+    extracellular_s_m: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -166,12 +169,10 @@ def _tissue(t: Table, method: str) -> TissueSpec:
     inner, outer = t.table("intracellular"), t.table("extracellular")
     for domain in (inner, outer):
         domain.known("longitudinal", "transverse")
-    d_l, d_t = (
-        diffusion_mm2_ms(inner.number(axis, "S/m", None, 0.0), outer.number(axis, "S/m", None, 0.0), membrane)
-        for axis in ("longitudinal", "transverse")
-    )
+    g_i, g_e = ((d.number("longitudinal", "S/m", None, 0.0), d.number("transverse", "S/m", None, 0.0)) for d in (inner, outer))
+    d_l, d_t = (diffusion_mm2_ms(i, e, membrane) for i, e in zip(g_i, g_e))
     cell = t.text("cell") if "cell" in t.values else None
-    return TissueSpec(regions, t.text("ionic"), cell, d_l, d_t, membrane, factors)
+    return TissueSpec(regions, t.text("ionic"), cell, d_l, d_t, membrane, factors, intracellular_s_m=g_i, extracellular_s_m=g_e)
 
 
 def _stimulus(t: Table) -> StimulusSpec:
