@@ -25,7 +25,7 @@ from twin.io import opencarp
 from twin.io.source import did_you_mean
 from twin.mesh import NON_CONDUCTING, REGIONS, HeartMesh
 
-__all__ = ["Experiment", "SimMesh", "load_experiment", "load_mesh", "run_experiment"]
+__all__ = ["Experiment", "Scene", "SimMesh", "load_experiment", "load_mesh", "run_experiment", "set_up"]
 
 Progress = Callable[[str, float], None]
 
@@ -89,6 +89,28 @@ def _read_vtu(path: Path) -> SimMesh:
     return _of_heart(mesh)
 
 
+@dataclass(frozen=True)
+class Scene:
+    """An experiment on its mesh: tissue (m,) index of each tetrahedron's [[tissue]] (-1: none), conducting (m,), stimuli as nodes."""
+
+    mesh: SimMesh
+    tissue: NDArray[np.int32]
+    conducting: NDArray[np.bool_]
+    stimuli: list[Stimulus]
+    nearest: Nearest
+
+
+def set_up(experiment: Experiment) -> Scene:
+    """Read the mesh and find what each part of it is; InputError for regions, places or fibres that do not fit."""
+    mesh = load_mesh(experiment.mesh)
+    tissue = _tissue_of_tets(experiment, mesh)
+    conducting = _conducting(experiment, mesh, tissue)
+    touched = np.zeros(len(mesh.points_mm), bool)
+    touched[mesh.tets[conducting]] = True
+    stimuli = [_stimulus(experiment, i, s, mesh, touched) for i, s in enumerate(experiment.stimuli)]
+    return Scene(mesh, tissue, conducting, stimuli, Nearest(mesh, touched))
+
+
 def run_experiment(experiment: Experiment, out: Path, progress: Progress | None = None) -> dict[str, Any]:
     """Run and write summary.json, activation.npz and, where probes are asked for, probes.csv into `out`.
 
@@ -97,21 +119,16 @@ def run_experiment(experiment: Experiment, out: Path, progress: Progress | None 
     """
     tell = progress or (lambda _what, _fraction: None)
     tell("mesh", 0.0)
-    mesh = load_mesh(experiment.mesh)
-    tissue = _tissue_of_tets(experiment, mesh)
-    conducting = _conducting(experiment, mesh, tissue)
-    touched = np.zeros(len(mesh.points_mm), bool)
-    touched[mesh.tets[conducting]] = True
-    stimuli = [_stimulus(experiment, i, s, mesh, touched) for i, s in enumerate(experiment.stimuli)]
-    nearest = _Nearest(mesh, touched)
+    scene = set_up(experiment)
+    mesh, nearest = scene.mesh, scene.nearest
     if experiment.method == "eikonal":
-        result = _eikonal(experiment, mesh, tissue, conducting, stimuli)
+        result = _eikonal(experiment, mesh, scene.tissue, scene.conducting, scene.stimuli)
     else:
-        result = _monodomain(experiment, mesh, tissue, conducting, stimuli, nearest, tell)
+        result = _monodomain(experiment, mesh, scene.tissue, scene.conducting, scene.stimuli, nearest, tell)
     return _write(experiment, mesh, result, nearest, out)
 
 
-class _Nearest:
+class Nearest:
     """Finds the conducting node nearest to a place."""
 
     def __init__(self, mesh: SimMesh, touched: NDArray[np.bool_]) -> None:
@@ -196,7 +213,7 @@ def _monodomain(
     tissue: NDArray[np.int32],
     conducting: NDArray[np.bool_],
     stimuli: list[Stimulus],
-    nearest: _Nearest,
+    nearest: Nearest,
     tell: Progress,
 ) -> Result:
     from solvers.ionic import Cells, ionic_model
@@ -317,7 +334,7 @@ def _eikonal(
     return Result(Status.DONE, message, beats, np.zeros(0), np.zeros((0, 0)), summary)
 
 
-def _write(experiment: Experiment, mesh: SimMesh, result: Result, nearest: _Nearest, out: Path) -> dict[str, Any]:
+def _write(experiment: Experiment, mesh: SimMesh, result: Result, nearest: Nearest, out: Path) -> dict[str, Any]:
     first = result.activations.first_ms(len(mesh.points_mm))
     expected = []
     for e in experiment.expected:
