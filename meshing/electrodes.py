@@ -39,10 +39,7 @@ def electrodes(mesh: HeartMesh) -> dict[str, NDArray[np.float64]]:
     The centre is that of the muscle; lengths scale with the distance from it to the farthest muscle (HEART_RADIUS at scale 1). An
     electrode that would come nearer to the muscle than CLEARANCE moves outward.
     """
-    volume = mesh.tet_volumes_mm3
-    centre = np.average(mesh.centroids_mm, axis=0, weights=volume)
-    radius = float(np.linalg.norm(mesh.points_mm - centre, axis=1).max())
-    scale = float(np.clip(radius / float(HEART_RADIUS), *SCALE_LIMITS))
+    centre, scale = frame(mesh)
     tree = cKDTree(mesh.points_mm)
     out = {}
     for name, offset in _generic_chest().items():
@@ -52,6 +49,13 @@ def electrodes(mesh: HeartMesh) -> dict[str, NDArray[np.float64]]:
             place = place + max(missing, 1.0) * outward
         out[name] = place
     return out
+
+
+def frame(mesh: HeartMesh) -> tuple[NDArray[np.float64], float]:
+    """Centre (3,) mm of the muscle, and the scale of the chest round it."""
+    centre = np.average(mesh.centroids_mm, axis=0, weights=mesh.tet_volumes_mm3)
+    radius = float(np.linalg.norm(mesh.points_mm - centre, axis=1).max())
+    return centre, float(np.clip(radius / float(HEART_RADIUS), *SCALE_LIMITS))
 
 
 def _generic_chest() -> dict[str, NDArray[np.float64]]:

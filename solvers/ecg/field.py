@@ -1,16 +1,18 @@
-"""Lead fields in an infinite homogeneous conductor: one weight per lead and node, computed once per mesh."""
+"""Lead fields in an infinite conductor or in a torso: one weight per lead and node, computed once per mesh."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from meshing.electrodes import ELECTRODES, electrodes
-from meshing.p1 import gradients
+from meshing.p1 import gradients, stiffness
 from solvers.ecg import kernels
 from solvers.ecg.leads import lead_matrix
+from solvers.ecg.torso import SIGMA_TORSO, Torso, phantom
 from twin.errors import InputError
 from twin.mesh import HeartMesh
 from twin.params import Param
@@ -18,7 +20,6 @@ from twin.params import Param
 _CLERC = "Clerc 1976 (J Physiol 255:335), as used by Niederer 2011 (doi 10.1098/rsta.2011.0139); read second-hand"
 SIGMA_I_ALONG = Param(0.17, "S/m", 0.1, 0.4, _CLERC)
 SIGMA_I_ACROSS = Param(0.019, "S/m", 0.01, 0.1, _CLERC)
-SIGMA_TORSO = Param(0.2, "S/m", 0.16, 0.25, "assumption: mean torso conductivity, between lung (about 0.05-0.1) and blood (about 0.6)")
 REST_MV = Param(
     -85.0, "mV", -92.0, -80.0, "resting potential of human ventricular cells (ten Tusscher 2006, doi 10.1152/ajpheart.00109.2006)"
 )
@@ -32,24 +33,40 @@ RECOVERY_MS = Param(15.0, "ms", 5.0, 30.0, "assumption: logistic width of phase 
 class LeadField:
     """Twelve-lead electrocardiogram of one heart as a linear map of its transmembrane potentials.
 
-    phi(x) = -1/(4 pi sigma) integral of (sigma_i grad Vm) . (x - x') / |x - x'|^3 dV, the potential of the impressed currents in an
-    infinite medium of conductivity `SIGMA_TORSO`. No torso boundary, lungs or blood: limb leads come out small against the precordial
+    phi = -integral of (sigma_i grad Vm) . grad Z dV, Z the potential that a unit current at the lead's electrodes makes (reciprocity).
+    Without a torso the medium is infinite and of conductivity `SIGMA_TORSO`: limb leads come out far too small against the precordial
     ones. Scar core and lesions carry no current. `weights` (n, 12), mV per mV, leads in the order of `twin.patient.LEADS`; the columns
     sum to zero, so a uniform potential makes no signal.
     """
 
-    def __init__(self, mesh: HeartMesh, electrodes_mm: Mapping[str, NDArray[np.float64]] | None = None) -> None:
+    def __init__(self, mesh: HeartMesh, electrodes_mm: Mapping[str, NDArray[np.float64]] | None = None, torso: Torso | None = None) -> None:
         """`electrodes_mm`: RA, LA, LL, V1-V6, (3,) LPS mm each; the generic chest of `meshing.electrodes` if None.
 
-        Raises InputError if an electrode is missing or not outside the muscle's elements by a usable distance.
+        With a torso the electrodes move to the nearest skin. Raises InputError if an electrode is missing, in the muscle, or far from
+        the skin, and for a torso that does not hold the heart.
         """
-        self.electrodes_mm = dict(electrodes(mesh) if electrodes_mm is None else electrodes_mm)
-        missing = [name for name in ELECTRODES if name not in self.electrodes_mm]
+        wanted = dict(electrodes(mesh) if electrodes_mm is None else electrodes_mm)
+        missing = [name for name in ELECTRODES if name not in wanted]
         if missing:
             raise InputError("electrodes", ", ".join(missing), "not given", f"give all of {', '.join(ELECTRODES)}")
-        places = np.stack([np.asarray(self.electrodes_mm[name], float) for name in ELECTRODES])
-        # einsum, not BLAS: the last digits of a threaded product depend on the number of threads
-        self.weights = np.ascontiguousarray(np.einsum("lk,kn->nl", lead_matrix(), unipolar_weights(mesh, places)))
+        self.electrodes_mm = {name: np.asarray(wanted[name], float) for name in ELECTRODES}
+        self.torso = torso
+        if torso is None:
+            unipolar = unipolar_weights(mesh, np.stack(list(self.electrodes_mm.values())))
+            # einsum, not BLAS: the last digits of a threaded product depend on the number of threads
+            self.weights = np.ascontiguousarray(np.einsum("lk,kn->nl", lead_matrix(), unipolar))
+        else:
+            conductor = torso.conductor(mesh)
+            self.electrodes_mm, skin = torso.place(conductor, self.electrodes_mm)
+            charges = conductor.charges(np.einsum("lk,kn->ln", lead_matrix(), skin))
+            self.weights = np.ascontiguousarray(-(source_matrix(mesh) @ conductor.lead_potential(charges, mesh.points_mm).T))
+
+    @classmethod
+    def in_torso(
+        cls, mesh: HeartMesh, torso: Torso | None = None, electrodes_mm: Mapping[str, NDArray[np.float64]] | None = None
+    ) -> LeadField:
+        """Lead fields in a body, the phantom of average size if none was imaged: limb leads have a realistic size."""
+        return cls(mesh, electrodes_mm, phantom(mesh) if torso is None else torso)
 
     def ecg(self, vm: NDArray[np.floating]) -> NDArray[np.float64]:
         """Leads (12, t) mV of transmembrane potentials vm (t, n) mV, float32 or float64."""
@@ -80,22 +97,41 @@ class LeadField:
         return np.ascontiguousarray(out.T)
 
 
-def unipolar_weights(mesh: HeartMesh, places_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights (k, n) of nodal Vm in the potential at places (k, 3) mm against infinity.
+def conductivity(mesh: HeartMesh, live: NDArray[np.bool_], share: Mapping[str, float] | None = None) -> NDArray[np.float64]:
+    """Intracellular conductivity of the marked tetrahedra, (k, 3, 3) S/m, times the share of their region.
 
-    One quadrature point per tetrahedron. Elements without a fibre direction conduct alike in all directions (mean conductivity).
-    Raises InputError for a place inside or at an element.
+    Elements without a fibre direction conduct alike in all directions (mean conductivity).
+    """
+    fibre = mesh.fibre[live]
+    along, across = float(SIGMA_I_ALONG), float(SIGMA_I_ACROSS)
+    oriented = np.abs(fibre).sum(axis=1) > 0
+    tensor = np.where(oriented, across, (along + 2.0 * across) / 3.0)[:, None, None] * np.eye(3)
+    tensor += (along - across) * np.einsum("mi,mj->mij", fibre, fibre)
+    for region, factor in (share or {}).items():
+        tensor[mesh.in_region(region)[live]] *= factor
+    return tensor
+
+
+def source_matrix(mesh: HeartMesh, share: Mapping[str, float] | None = None) -> sp.csr_array:
+    """Stiffness (n, n) of the intracellular conductivity, mS: K Vm is minus the current (uA) that leaves the cells at each node.
+
+    A signal whose reciprocal potential at the nodes is z (n,), mV per uA, is -(K z) . Vm mV.
     """
     live = mesh.conducting()
-    tets, fibre = mesh.tets[live], mesh.fibre[live]
+    return stiffness(mesh.points_mm, mesh.tets[live], conductivity(mesh, live, share))
+
+
+def unipolar_weights(mesh: HeartMesh, places_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights (k, n) of nodal Vm in the potential at places (k, 3) mm of an infinite medium, against infinity.
+
+    One quadrature point per tetrahedron. Raises InputError for a place inside or at an element: contact electrodes are in
+    `solvers.ecg.electrograms`.
+    """
+    live = mesh.conducting()
+    tets = mesh.tets[live]
     grad, volume = gradients(mesh.points_mm, tets)
     centre = mesh.points_mm[tets].mean(axis=1)
-    along, across = float(SIGMA_I_ALONG), float(SIGMA_I_ACROSS)
-    oriented = (np.abs(fibre).sum(axis=1) > 0)[:, None]
-    projection = np.einsum("mai,mi->ma", grad, fibre)
-    flux = np.where(oriented, across, (along + 2.0 * across) / 3.0)[:, :, None] * grad
-    flux += (along - across) * projection[:, :, None] * fibre[:, None, :]
-    flux *= volume[:, None, None] / (4.0 * np.pi * float(SIGMA_TORSO))
+    flux = np.einsum("mij,maj->mai", conductivity(mesh, live), grad) * (volume / (4.0 * np.pi * float(SIGMA_TORSO)))[:, None, None]
     out = np.empty((len(places_mm), mesh.n_points))
     for k, place in enumerate(places_mm):
         away = place - centre
