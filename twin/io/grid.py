@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.errors import InputError
+from twin.image import Image
 from twin.io.source import did_you_mean
 from twin.volume import LABELS, WALL, LabelVolume
 
@@ -18,6 +19,10 @@ MAX_VOXELS = 400_000_000
 MIN_SPACING_MM = 0.05
 MAX_SPACING_MM = 10.0
 MAX_AXIS = 4096
+MAX_GAP_MM = 60.0
+"""Slices of an image may be this far apart; those of a segmentation that is to become a mesh may not."""
+
+MAX_IMAGE_BYTES = 1_000_000_000
 SHEAR_COSINE = 0.01
 """Axes may be off perpendicular by about half a degree (rounded direction cosines, residual gantry tilt)."""
 
@@ -70,11 +75,11 @@ def label_name(text: str, where: Path, field: str) -> str:
     return name
 
 
-def check_shape(shape: Sequence[int], where: Path) -> None:
-    """Raise InputError for sizes that no heart has, before anything of that size is allocated."""
-    if len(shape) != 3 or min(shape) < 2 or max(shape) > MAX_AXIS:
+def check_shape(shape: Sequence[int], where: Path, least: int = 2) -> None:
+    """Raise InputError for sizes that no heart has, before anything of that size is allocated; an image may have `least` = 1 slice."""
+    if len(shape) != 3 or min(shape) < least or max(shape) > MAX_AXIS:
         raise InputError(
-            where, "sizes", f"{'x'.join(map(str, shape))} is not a volume of 2 to {MAX_AXIS} voxels a side", "export one 3-D volume"
+            where, "sizes", f"{'x'.join(map(str, shape))} is not a volume of {least} to {MAX_AXIS} voxels a side", "export one 3-D volume"
         )
     total = int(np.prod([int(n) for n in shape], dtype=object))
     if total > MAX_VOXELS:
@@ -83,8 +88,9 @@ def check_shape(shape: Sequence[int], where: Path) -> None:
         )
 
 
-def check_affine(affine: NDArray[np.float64], shape: Sequence[int], where: Path, field: str) -> None:
+def check_affine(affine: NDArray[np.float64], shape: Sequence[int], where: Path, field: str, image: bool = False) -> None:
     """Raise InputError if voxel axes (4, 4), already in LPS mm, are not finite, independent, perpendicular, in mm, and right-handed."""
+    most = MAX_GAP_MM if image else MAX_SPACING_MM
     if not np.isfinite(affine).all():
         raise InputError(where, field, "is not finite (NaN or infinite)", "export the volume again with its position in the patient")
     axes = affine[:3, :3]
@@ -98,10 +104,10 @@ def check_affine(affine: NDArray[np.float64], shape: Sequence[int], where: Path,
             f"spacing {spacing.max():.3g} mm makes a volume of {(spacing * np.asarray(shape)).max():.2g} mm: it looks like metres",
             "write the geometry in mm (multiply by 1000)",
         )
-    if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
+    if spacing.min() < MIN_SPACING_MM or spacing.max() > most:
         text = " x ".join(f"{s:.3g}" for s in spacing)
         raise InputError(
-            where, field, f"spacing {text} mm is outside {MIN_SPACING_MM} to {MAX_SPACING_MM:g} mm", "write the geometry in mm, or resample"
+            where, field, f"spacing {text} mm is outside {MIN_SPACING_MM} to {most:g} mm", "write the geometry in mm, or resample"
         )
     unit = axes / spacing
     shear = np.abs(unit.T @ unit - np.eye(3)).max()
@@ -123,6 +129,27 @@ def right_handed(data: NDArray[Any], affine: NDArray[np.float64]) -> tuple[NDArr
     flip = np.diag([-1.0, 1.0, 1.0, 1.0])
     flip[0, 3] = data.shape[0] - 1
     return data[::-1], affine @ flip
+
+
+def image_values(data: NDArray[Any], where: Path) -> NDArray[Any]:
+    """Intensities in the machine's byte order: integers as they are (64 bits as float32), real numbers as float32.
+
+    Raises InputError for NaN and infinite values.
+    """
+    if data.dtype.kind == "f" or data.dtype.itemsize == 8:
+        with np.errstate(over="ignore"):
+            data = data.astype(np.float32)
+        if not np.isfinite(data).all():
+            raise InputError(where, "data", "holds NaN or infinite values", "export the image with a number outside the field of view")
+        return data
+    return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def to_image(data: NDArray[Any], affine: NDArray[np.float64], where: Path, field: str) -> Image:
+    """An Image of a file's numbers (ni, nj, nk) and its axes in LPS mm, stored right-handed with nothing moved. Raises InputError."""
+    data, affine = right_handed(data, affine)
+    check_affine(affine, data.shape, where, field, image=True)
+    return Image(image_values(data, where), affine, source=where.name)
 
 
 def integers(data: NDArray[Any], where: Path) -> NDArray[Any]:
@@ -147,9 +174,8 @@ def to_labels(
     Raises InputError for values without a name, and when the LV blood pool or all of the wall is missing.
     """
     data = integers(data, where)
-    by_value = {value: label_name(text, where, f"segment {value}") for value, text in in_file.items()}
-    for name, value in (asked or {}).items():
-        by_value[int(value)] = label_name(name, where, "labels")
+    by_value = {int(value): label_name(name, where, "labels") for name, value in (asked or {}).items()}
+    by_value |= {value: label_name(text, where, f"segment {value}") for value, text in in_file.items() if value not in by_value}
     if not by_value:
         raise InputError(
             where, "labels", "the file does not name its labels", "give [segmentation.labels] in the case or --labels lv_blood=1,..."

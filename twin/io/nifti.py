@@ -9,6 +9,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from twin.atomic import dumps, write_bytes
 from twin.errors import InputError
-from twin.io.grid import check_affine, check_shape, right_handed, to_labels
-from twin.io.source import GZIP_MAGIC, inflate, read_bytes
+from twin.image import CineSlice, CineStack, Image
+from twin.io.grid import MAX_IMAGE_BYTES, check_affine, check_shape, right_handed, to_image, to_labels
+from twin.io.source import GZIP_MAGIC, MAX_FILE_BYTES, inflate, read_bytes
 from twin.volume import LABELS, LabelVolume
 
 HEADER_BYTES = 348
@@ -26,6 +28,8 @@ MAX_OFFSET = 10_000_000
 TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 COMMENT = 6
+UNSAID_RR_MS = 1000.0
+"""Chosen here: length of the beat where the header's time step gives none; only shares of the beat are used."""
 
 
 def _peek(data: bytes, count: int) -> bytes:
@@ -91,12 +95,19 @@ def _header(data: bytes, where: Path) -> tuple[bytes, str]:
     return head, order
 
 
-def _shape(head: bytes, order: str, where: Path) -> tuple[int, int, int]:
+def _shape(head: bytes, order: str, where: Path, image: bool) -> tuple[int, int, int, int]:
+    """Sizes (ni, nj, nk, nt), checked; labels have one time, images may have more (cine)."""
     dims = struct.unpack_from(order + "8h", head, 40)
-    if not 3 <= dims[0] <= 7 or any(n != 1 for n in dims[4 : dims[0] + 1]) or min(dims[1:4]) < 1:
-        raise InputError(where, "dim", f"{list(dims)} is not one 3-D volume", "export one label map")
-    check_shape(dims[1:4], where)
-    return dims[1], dims[2], dims[3]
+    times = dims[4] if dims[0] >= 4 else 1
+    if (
+        not 3 <= dims[0] <= 7
+        or any(n != 1 for n in dims[5 : dims[0] + 1])
+        or min(dims[1:4]) < 1
+        or not 1 <= times <= (1000 if image else 1)
+    ):
+        raise InputError(where, "dim", f"{list(dims)} is not one 3-D volume", "export one image" if image else "export one label map")
+    check_shape(dims[1:4], where, least=1 if image else 2)
+    return dims[1], dims[2], dims[3], times
 
 
 def _names(extensions: bytes, order: str) -> dict[int, str]:
@@ -116,34 +127,87 @@ def _names(extensions: bytes, order: str) -> dict[int, str]:
     return {}
 
 
-def read_nifti(path: Path, labels: Mapping[str, int] | None = None, flip: bool = False) -> LabelVolume:
-    """Read a label volume; `labels` (vtwin name -> value in the file) wins over names in the file, `flip` as in `read_nrrd`.
+@dataclass(frozen=True)
+class _Stored:
+    """A file's numbers (ni, nj, nk, nt) with the rescale it asks for, axes in LPS mm, header, extensions and byte order."""
 
-    Raises InputError for anything that is not a complete, right-handed 3-D label map with a position in mm.
-    """
+    values: NDArray[Any]
+    slope: float
+    inter: float
+    affine: NDArray[np.float64]
+    head: bytes
+    extensions: bytes
+    order: str
+
+
+def _read(path: Path, image: bool) -> _Stored:
     data = read_bytes(path)
     head, order = _header(data, path)
-    shape = _shape(head, order, path)
+    shape = _shape(head, order, path, image)
     affine = header_affine(head, order, path)
     code, _ = struct.unpack_from(order + "2h", head, 70)
     if code not in TYPES:
-        raise InputError(path, "datatype", f"code {code} is not a plain number type", "export labels as integers")
+        raise InputError(path, "datatype", f"code {code} is not a plain number type", "export plain numbers (labels as integers)")
     dtype = np.dtype(order + TYPES[code])
     offset, slope, inter = struct.unpack_from(order + "3f", head, 108)
     if not (HEADER_BYTES <= offset <= MAX_OFFSET):
         raise InputError(path, "vox_offset", f"{offset:g} is outside {HEADER_BYTES} to {MAX_OFFSET}", "export it again")
-    expected = int(offset) + int(np.prod(shape)) * dtype.itemsize
+    total = int(np.prod([*map(int, shape), dtype.itemsize], dtype=object))
+    if total > MAX_FILE_BYTES:
+        raise InputError(path, "dim", f"{total / 1e6:.0f} MB, the limit is {MAX_FILE_BYTES / 1e6:.0f}", "crop it")
+    expected = int(offset) + total
     raw = inflate(data, expected, path) if data.startswith(GZIP_MAGIC) else data
     if len(raw) != expected:
         problem = "truncated" if len(raw) < expected else "longer than its sizes"
         raise InputError(path, "data", f"{problem}: {len(raw)} of {expected} bytes", "export or copy it again")
     values: NDArray[Any] = np.frombuffer(raw, dtype, offset=int(offset)).reshape(shape, order="F")
-    if slope not in (0.0, 1.0) or (slope == 1.0 and inter != 0.0):
-        raise InputError(path, "scl_slope", f"values are scaled ({slope:g}, {inter:g}): an image, not labels", "give the segmentation")
+    return _Stored(values, slope, inter, affine, head, raw[HEADER_BYTES : int(offset)], order)
+
+
+def read_nifti(path: Path, labels: Mapping[str, int] | None = None, flip: bool = False) -> LabelVolume:
+    """Read a label volume; `labels` (vtwin name -> value in the file) wins over names in the file, `flip` as in `read_nrrd`.
+
+    Raises InputError for anything that is not a complete, right-handed 3-D label map with a position in mm.
+    """
+    file = _read(path, image=False)
+    if file.slope not in (0.0, 1.0) or (file.slope == 1.0 and file.inter != 0.0):
+        problem = f"values are scaled ({file.slope:g}, {file.inter:g}): an image, not labels"
+        raise InputError(path, "scl_slope", problem, "give the segmentation")
+    values, affine = file.values[..., 0], file.affine
     if flip:
         values, affine = right_handed(values, affine)
-    check_affine(affine, shape, path, "sform")
-    return to_labels(values, affine, path, _names(raw[HEADER_BYTES : int(offset)], order), labels)
+    check_affine(affine, values.shape, path, "sform")
+    return to_labels(values, affine, path, _names(file.extensions, file.order), labels)
+
+
+def read_nifti_image(path: Path) -> Image | CineStack:
+    """Read intensities, rescaled as the header says; index axes of either hand are taken, and stored right-handed with nothing moved.
+
+    A fourth dimension is time over one beat: frames are evenly spread, at the header's time step if it gives one. Raises InputError.
+    """
+    file = _read(path, image=True)
+    values, scaled = file.values, file.slope not in (0.0, 1.0) or (file.slope == 1.0 and file.inter != 0.0)
+    if values.size * 4 > MAX_IMAGE_BYTES:
+        raise InputError(path, "dim", f"{values.size / 1e6:.0f} million voxels", "crop it to the heart")
+    if not np.isfinite([file.slope, file.inter]).all():
+        raise InputError(path, "scl_slope", "is not finite", "export it again")
+    if scaled:
+        values = np.multiply(values, file.slope, dtype=np.float32) + np.float32(file.inter)
+    volumes = [to_image(values[..., t], file.affine, path, "sform") for t in range(values.shape[3])]
+    if len(volumes) == 1:
+        return volumes[0]
+    return _cine(volumes, struct.unpack_from(file.order + "f", file.head, 92)[0], file.head[123] & 0x38, path)
+
+
+def _cine(volumes: list[Image], step: float, unit: int, where: Path) -> CineStack:
+    step_ms = step * {8: 1000.0, 16: 1.0, 24: 0.001}.get(unit, 0.0)
+    rr_ms = step_ms * len(volumes)
+    if not 250.0 <= rr_ms <= 3000.0:
+        rr_ms = UNSAID_RR_MS
+    times: NDArray[np.float64] = np.linspace(0.0, rr_ms, len(volumes), endpoint=False)
+    data = np.stack([volume.data for volume in volumes], axis=-1)
+    slices = tuple(CineSlice(data[:, :, k], times, rr_ms) for k in range(data.shape[2]))
+    return CineStack(slices, volumes[0].affine, source=where.name)
 
 
 def write_nifti(path: Path, volume: LabelVolume) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from twin.atomic import write_bytes
 from twin.errors import InputError
-from twin.io.grid import check_affine, check_shape, right_handed, to_labels
+from twin.image import Image
+from twin.io.grid import check_affine, check_shape, right_handed, to_image, to_labels
 from twin.io.source import did_you_mean, inflate, read_bytes
 from twin.volume import LABELS, LabelVolume
 
@@ -131,7 +132,7 @@ def segment_names(pairs: Mapping[str, str], where: Path) -> dict[int, str]:
     return names
 
 
-def header_shape(fields: Mapping[str, str], where: Path) -> tuple[int, int, int]:
+def header_shape(fields: Mapping[str, str], where: Path, least: int = 2) -> tuple[int, int, int]:
     """Sizes (ni, nj, nk), checked."""
     dimension, sizes = _field(fields, "dimension", where), _field(fields, "sizes", where).split()
     if dimension != "3" or len(sizes) != 3 or not all(re.fullmatch(r"\d{1,9}", s) for s in sizes):
@@ -142,7 +143,7 @@ def header_shape(fields: Mapping[str, str], where: Path) -> tuple[int, int, int]
             "export one 3-D label map (Slicer: no overlapping segments)",
         )
     shape = (int(sizes[0]), int(sizes[1]), int(sizes[2]))
-    check_shape(shape, where)
+    check_shape(shape, where, least)
     return shape
 
 
@@ -184,17 +185,23 @@ def decode(fields: Mapping[str, str], payload: bytes, shape: tuple[int, int, int
     return values.reshape(shape, order="F")
 
 
+def _whole(path: Path) -> tuple[dict[str, str], dict[str, str], bytes]:
+    """What `split` gives, for a file that holds its own data from the first byte after the header."""
+    fields, pairs, payload = split(read_bytes(path), path)
+    if {"data file", "datafile"} & set(fields):
+        raise InputError(path, "data file", "header and data are in two files", "save them as one .nrrd file")
+    if {"byte skip", "byteskip", "line skip", "lineskip"} & set(fields):
+        raise InputError(path, "byte skip", "skipped bytes are not read", "export it again as a plain .nrrd file")
+    return fields, pairs, payload
+
+
 def read_nrrd(path: Path, labels: Mapping[str, int] | None = None, flip: bool = False) -> LabelVolume:
     """Read a label volume; `labels` (vtwin name -> value in the file) wins over the names in the file.
 
     `flip` (for `vtwin convert` alone) takes a left-handed grid and reverses its first index axis, moving nothing.
     Raises InputError for anything that is not a complete, right-handed 3-D label map in a known space in mm.
     """
-    fields, pairs, payload = split(read_bytes(path), path)
-    if {"data file", "datafile"} & set(fields):
-        raise InputError(path, "data file", "header and data are in two files", "save them as one .nrrd file")
-    if {"byte skip", "byteskip", "line skip", "lineskip"} & set(fields):
-        raise InputError(path, "byte skip", "skipped bytes are not read", "export it again as a plain .nrrd file")
+    fields, pairs, payload = _whole(path)
     shape = header_shape(fields, path)
     affine = header_affine(fields, path)
     data: NDArray[Any] | None = None
@@ -203,6 +210,14 @@ def read_nrrd(path: Path, labels: Mapping[str, int] | None = None, flip: bool = 
     check_affine(affine, shape, path, "space directions")
     names = segment_names(pairs, path)
     return to_labels(decode(fields, payload, shape, path) if data is None else data, affine, path, names, labels)
+
+
+def read_nrrd_image(path: Path) -> Image:
+    """Read intensities; index axes of either hand are taken, and stored right-handed with nothing moved. Raises InputError."""
+    fields, _, payload = _whole(path)
+    shape = header_shape(fields, path, least=1)
+    affine = header_affine(fields, path)
+    return to_image(decode(fields, payload, shape, path), affine, path, "space directions")
 
 
 def write_nrrd(path: Path, volume: LabelVolume) -> None:

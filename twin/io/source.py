@@ -52,14 +52,17 @@ def read_text(path: Path, max_bytes: int = 200_000_000) -> str:
     return text
 
 
-def inflate(data: bytes, expected: int, where: Path) -> bytes:
-    """Inflate gzip members to exactly `expected` bytes, never allocating more. Raises InputError if there is less, more or damage."""
+def inflate(data: bytes, expected: int, where: Path, wbits: int = 31) -> bytes:
+    """Inflate gzip members (wbits = 15: zlib streams) to exactly `expected` bytes, never allocating more.
+
+    Raises InputError if there is less, more or damage.
+    """
     if len(data) * DEFLATE_LIMIT < expected:
         raise InputError(where, "data", f"truncated: {len(data)} compressed bytes cannot hold {expected}", "export or copy it again")
     out = bytearray()
     rest = data
     while rest and len(out) <= expected:
-        stream = zlib.decompressobj(wbits=31)
+        stream = zlib.decompressobj(wbits)
         try:
             out += stream.decompress(rest, expected + 1 - len(out))
             # the checksum is only read when all output is taken
