@@ -147,6 +147,21 @@ def export(
 
 
 @app.command()
+def risk(
+    patient: Annotated[Path | None, typer.Argument(help="Patient's facts (JSON); see --template.")] = None,
+    template: Annotated[bool, typer.Option("--template", help="Print a patient file to fill in, with units, and stop.")] = False,
+    json: Json = False,
+) -> int:
+    """Published risk scores, each with the range over what is not known.
+
+    Example: vtwin risk patient.json
+    """
+    from planners.app import risk_command
+
+    return risk_command.template(Console(json)) if template else risk_command.risk(patient, Console(json))
+
+
+@app.command()
 def doctor(json: Json = False) -> int:
     """Say what this machine has, what is missing and how to get it."""
     from planners.app.doctor import as_records, examine

@@ -1,0 +1,1 @@
+"""Facts from records: published risk scores, free text, structured sources. Nothing here learns."""
