@@ -1,4 +1,5 @@
-"""Bueno-Orovio, Cherry and Fenton: minimal human ventricular cell, epicardial, endocardial and mid-myocardial.
+"""Bueno-Orovio, Cherry and Fenton: minimal human ventricular cell, epicardial, endocardial, mid-myocardial, and fitted to
+ten Tusscher et al. 2004 (`tnnp`).
 
 Bueno-Orovio A, Cherry EM, Fenton FH. J Theor Biol 253:544-560 (2008), doi 10.1016/j.jtbi.2008.03.029; V = 85.7 u - 84 mV. The names
 are the paper's: gates v, w, s here `v_gate`, `w_gate`, `s_gate`; `tau_v1m` is tau_v1 with superscript minus, `tau_vp` with plus.
@@ -68,10 +69,25 @@ _OTHER = {
     "tau_winf": (0.0273, 0.01),
     "w_inf_star": (0.78, 0.5),
 }
+_TNNP = {
+    "u_u": 1.58,
+    "theta_w": 0.015,
+    "theta_vm": 0.015,
+    "tau_w1m": 70.0,
+    "tau_w2m": 20.0,
+    "tau_wp": 280.0,
+    "tau_o1": 6.0,
+    "tau_so1": 43.0,
+    "tau_so2": 0.2,
+    "k_so": 2.0,
+    "tau_s2": 3.0,
+    "tau_si": 2.8723,
+}
 CELLS: dict[str, dict[str, float]] = {
     "epi": {},
     "endo": {name: values[0] for name, values in _OTHER.items()},
     "mid": {name: values[1] for name, values in _OTHER.items()},
+    "tnnp": _TNNP,
 }
 
 

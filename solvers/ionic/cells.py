@@ -17,7 +17,7 @@ from twin.errors import InputError
 
 @dataclass
 class _Group:
-    """Cells of one model name, whatever their parameters: `state` (B, K + 2, W), `index` (B*W,) node of each lane.
+    """Cells of one model name, whatever their parameters: `state` (B, K + 2 + S, W), `index` (B*W,) node of each lane.
 
     A block holds cells of one parameter row. Lanes that pad the last block of a region repeat its last cell: they compute and write
     the same values to the same place, which needs no branch and is harmless.
@@ -30,6 +30,11 @@ class _Group:
     chunks: NDArray[np.int64]
     rows: NDArray[Any]
 
+    @property
+    def states(self) -> NDArray[Any]:
+        """The K state rows of every block, (B, K, W), a view."""
+        return self.state[:, : len(self.model.state_names)]
+
     def advance(self, v: NDArray[Any], dt: Any, current: NDArray[Any]) -> None:
         self.kernels.advance(self.state.reshape(-1), self.index, self.chunks, self.rows, v, current, dt)
 
@@ -37,11 +42,19 @@ class _Group:
 class Cells:
     """State of every cell of a mesh except V, which the caller holds.
 
-    models: parameter sets; region_of_node (n,) integer: which of them each node has; precision "float32" or "float64".
-    Raises InputError for an unknown precision or a region that has no model.
+    models: parameter sets; region_of_node (n,) integer: which of them each node has; precision "float32" or "float64";
+    per_node: parameter name -> (n,) factors on top of the region's value (a gradient of border zone, a drug's local concentration),
+    ignored by the models of a mesh that lack the parameter. Raises InputError for an unknown precision, a region that has no
+    model, a parameter that no model has, or factors of another length or not finite.
     """
 
-    def __init__(self, models: Sequence[IonicModel], region_of_node: NDArray[np.integer], precision: str = "float32") -> None:
+    def __init__(
+        self,
+        models: Sequence[IonicModel],
+        region_of_node: NDArray[np.integer],
+        precision: str = "float32",
+        per_node: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
         if precision not in LANES:
             raise InputError("cells", "precision", f"{precision!r} is not known", "write float32 or float64")
         region = np.ascontiguousarray(region_of_node, dtype=np.int64)
@@ -52,14 +65,26 @@ class Cells:
         self.dtype = np.dtype(precision)
         self.n = int(region.size)
         self._region = region
+        self._per_node = {name: self._factors(name, values) for name, values in (per_node or {}).items()}
         names = dict.fromkeys(m.name for m in models)
         groups = (self._group([i for i, m in enumerate(models) if m.name == name]) for name in names)
         self._groups = [g for g in groups if g.index.size]
 
+    def _factors(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
+        """Factors of one parameter, checked."""
+        if not any(name in m.parameters for m in self.models):
+            known = dict.fromkeys(p for m in self.models for p in m.parameters)
+            raise InputError("cells", f"per_node.{name}", "is a parameter of none of these models", f"known: {', '.join(known)}")
+        factors = np.asarray(values, self.dtype)
+        if factors.shape != (self.n,) or not np.isfinite(factors).all():
+            raise InputError("cells", f"per_node.{name}", f"needs {self.n} finite factors", "give one for every node")
+        return factors
+
     def _group(self, members: list[int]) -> _Group:
         """Collect the nodes of `members`, block by block, each block of one member."""
         first = self.models[members[0]]
-        kernels = vector_kernels(first.name, first.step(), first.state_names, tuple(first.parameters), self.precision)
+        scaled = tuple(name for name in first.parameters if name in self._per_node)
+        kernels = vector_kernels(first.name, first.step(), first.state_names, tuple(first.parameters), self.precision, scaled)
         lanes, index, chunks, initial = kernels.lanes, [], [], []
         start = 0
         for row, member in enumerate(members):
@@ -72,14 +97,18 @@ class Cells:
             chunks += [(begin, end, row) for begin, end in zip([start, *ends[:-1]], ends, strict=True)]
             initial += [self.models[member].initial_state] * blocks
             start += blocks
-        state = np.zeros((start, len(first.state_names) + 2, lanes), self.dtype)
+        k = len(first.state_names)
+        state = np.zeros((start, k + 2 + len(scaled), lanes), self.dtype)
+        nodes_of_lanes = np.concatenate(index) if index else np.zeros(0, np.int32)
         if start:
-            state[:, :-2] = np.array(initial)[:, :, None]
+            state[:, :k] = np.array(initial)[:, :, None]
+        for i, name in enumerate(scaled):
+            state[:, k + 2 + i] = self._per_node[name][nodes_of_lanes].reshape(-1, lanes)
         return _Group(
             first,
             kernels,
             state,
-            np.concatenate(index) if index else np.zeros(0, np.int32),
+            nodes_of_lanes,
             np.array(chunks, np.int64).reshape(-1, 3),
             np.array([self.models[m].row() for m in members], self.dtype),
         )
@@ -111,16 +140,16 @@ class Cells:
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Copy of every state: model name -> (blocks, K, W) array."""
-        return {g.model.name: g.state[:, :-2].copy() for g in self._groups}
+        return {g.model.name: g.states.copy() for g in self._groups}
 
     def restore(self, snapshot: Mapping[str, NDArray[Any]]) -> None:
         """Go back to a snapshot of cells with the same regions and precision, bit by bit. Raises ValueError if it does not fit."""
         for group in self._groups:
             saved = snapshot.get(group.model.name)
-            if saved is None or saved.shape != group.state[:, :-2].shape or saved.dtype != self.dtype:
+            if saved is None or saved.shape != group.states.shape or saved.dtype != self.dtype:
                 raise ValueError(f"the snapshot is not of these cells ({group.model.name})")
         for group in self._groups:
-            group.state[:, :-2] = snapshot[group.model.name]
+            group.states[:] = snapshot[group.model.name]
 
 
 def evaluate(model: IonicModel, v: Any, dt_ms: float, state: Any) -> tuple[Any, ...]:

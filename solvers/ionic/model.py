@@ -12,10 +12,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.ionic import aliev_panfilov, bueno_orovio, mitchell_schaeffer, ten_tusscher_panfilov_2006
+from solvers.ionic import (
+    aliev_panfilov,
+    bueno_orovio,
+    corrado_niederer,
+    mitchell_schaeffer,
+    stewart_2009,
+    ten_tusscher_panfilov_2006,
+    torord_2019,
+)
 from twin.errors import InputError
 
-_MODULES: dict[str, ModuleType] = {m.NAME: m for m in (ten_tusscher_panfilov_2006, bueno_orovio, mitchell_schaeffer, aliev_panfilov)}
+_MODULES: dict[str, ModuleType] = {
+    m.NAME: m
+    for m in (
+        ten_tusscher_panfilov_2006,
+        torord_2019,
+        stewart_2009,
+        bueno_orovio,
+        mitchell_schaeffer,
+        corrado_niederer,
+        aliev_panfilov,
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -65,9 +84,10 @@ def ionic_model(name: str, cell: str | None = None, scale: Mapping[str, float] |
         if not math.isfinite(factor):
             raise InputError("ionic model", f"scale.{parameter}", f"{factor} is not finite", "write a factor, for example 0.38")
         parameters[parameter] *= float(factor)
-    initial = np.array(list(module.STATES.values()))
+    own: Mapping[str, float] = getattr(module, "INITIAL", {}).get(cell, {})
+    initial = np.array([own.get(state, value) for state, value in module.STATES.items()])
     initial.setflags(write=False)
-    return IonicModel(name, cell, tuple(module.STATES), MappingProxyType(parameters), initial, module.REST_MV)
+    return IonicModel(name, cell, tuple(module.STATES), MappingProxyType(parameters), initial, own.get("V", module.REST_MV))
 
 
 def _known(name: str, names: Iterable[str], what: str) -> str:

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from solvers.ionic.model import IonicModel
 from solvers.kernels.ionic import vector_kernels
 
-STIMULUS_MV_MS = {"ten_tusscher_panfilov_2006": 52.0, "bueno_orovio": 42.85, "mitchell_schaeffer": 25.0, "aliev_panfilov": 25.0}
+STIMULUS_MV_MS = {
+    "ten_tusscher_panfilov_2006": 52.0,
+    "torord_2019": 53.0,
+    "stewart_2009": 52.0,
+    "bueno_orovio": 42.85,
+    "mitchell_schaeffer": 25.0,
+    "corrado_niederer": 25.0,
+    "aliev_panfilov": 25.0,
+}
 """Strength for 1 ms that the reference traces were computed with (0.5 /ms of 85.7 mV, 0.25 /ms of 100 mV)."""
 
 

@@ -4,7 +4,7 @@ ten Tusscher KHWJ, Panfilov AV. Am J Physiol Heart Circ Physiol 291:H1088-H1100 
 unchanged since ten Tusscher et al., Am J Physiol Heart Circ Physiol 286:H1573-H1589 (2004). The numbers in the rate functions are
 the fits printed there. Initial state: the Niederer benchmark's (Phil Trans R Soc A 369:4331, 2011), for all three cells.
 
-Written for vectors: time constants that are products of sigmoids enter as dt/tau, which saves their divisions; calcium is buffered
+Written for vectors, in parts that the Purkinje cell of Stewart et al. shares: time constants that are products of sigmoids enter as dt/tau, which saves their divisions; calcium is buffered
 instantaneously and exactly; sodium and potassium are kept as the difference from their
 initial values, because a float32 near 137 mM cannot hold the change of one step.
 """
@@ -94,31 +94,55 @@ CELLS = {
 }
 
 
-def step(v: Any, dt: Any, s: Any, p: Any) -> tuple[Any, ...]:
-    """Advance the gates (Rush-Larsen) with V, then the currents, then the concentrations; returns -dV/dt in mV/ms first."""
-    # --- gates: x += (x_inf - x) (1 - e^(-dt/tau)) ---------------------------------------------------------------------------
-    m_inf = 1.0 / (1.0 + exp((-56.86 - v) / 9.03))
-    # tau_m = a_m b_m with a_m = 1/(1+A), b_m = 0.1/(1+B) + 0.1/(1+C)
-    m_b = 1.0 + exp((v + 35.0) / 5.0)
-    m_c = 1.0 + exp((v - 50.0) / 200.0)
-    m = s.m + (m_inf * m_inf - s.m) * relax(10.0 * (dt / p.tau_m) * (1.0 + exp((-60.0 - v) / 5.0)) * m_b * m_c / (m_b + m_c))
+CURRENTS = {
+    "I_Na": ("G_Na",),
+    "I_CaL": ("G_CaL",),
+    "I_to": ("G_to",),
+    "I_Kr": ("G_Kr",),
+    "I_Ks": ("G_Ks",),
+    "I_K1": ("G_K1",),
+    "I_pK": ("G_pK",),
+    "I_bNa": ("G_bNa",),
+    "I_bCa": ("G_bCa",),
+    "I_NaK": ("P_NaK",),
+    "I_NaCa": ("K_NaCa",),
+    "I_pCa": ("G_pCa",),
+}
+"""Parameters that each current is proportional to."""
 
-    h_root = 1.0 / (1.0 + exp((v + 71.55) / 7.43))
-    h_inf = h_root * h_root
+
+def fast_inactivation(v: Any) -> tuple[Any, ...]:
+    """Steady state of h and j, and the rates 1/tau of both, 1/ms."""
+    root = 1.0 / (1.0 + exp((v + 71.55) / 7.43))
     h_rate = select(
         v < -40.0,
         0.057 * exp((-80.0 - v) / 6.8) + 2.7 * exp(0.079 * v) + 3.1e5 * exp(0.3485 * v),
         0.77 / (0.13 * (1.0 + exp((-10.66 - v) / 11.1))),
     )
-    h = s.h + (h_inf - s.h) * relax((dt / p.tau_h) * h_rate)
     j_rate = select(
         v < -40.0,
         (-25428.0 * exp(0.2444 * v) - 6.948e-6 * exp(-0.04391 * v)) * (v + 37.78) / (1.0 + exp(0.311 * (v + 79.23)))
         + 0.02424 * exp(-0.01052 * v) / (1.0 + exp(-0.1378 * (v + 40.14))),
         0.6 * exp(0.057 * v) / (1.0 + exp(-0.1 * (v + 32.0))),
     )
-    j = s.j + (h_inf - s.j) * relax((dt / p.tau_j) * j_rate)
+    return root * root, h_rate, j_rate
 
+
+def sodium_gates(v: Any, dt: Any, s: Any, p: Any) -> tuple[Any, ...]:
+    """New m, h, j."""
+    m_inf = 1.0 / (1.0 + exp((-56.86 - v) / 9.03))
+    # tau_m = a_m b_m with a_m = 1/(1+A), b_m = 0.1/(1+B) + 0.1/(1+C)
+    m_b = 1.0 + exp((v + 35.0) / 5.0)
+    m_c = 1.0 + exp((v - 50.0) / 200.0)
+    m = s.m + (m_inf * m_inf - s.m) * relax(10.0 * (dt / p.tau_m) * (1.0 + exp((-60.0 - v) / 5.0)) * m_b * m_c / (m_b + m_c))
+    h_inf, h_rate, j_rate = fast_inactivation(v)
+    h = s.h + (h_inf - s.h) * relax((dt / p.tau_h) * h_rate)
+    j = s.j + (h_inf - s.j) * relax((dt / p.tau_j) * j_rate)
+    return m, h, j
+
+
+def rectifier_gates(v: Any, dt: Any, s: Any, p: Any) -> tuple[Any, ...]:
+    """New Xr1, Xr2, Xs."""
     xr1_inf = 1.0 / (1.0 + exp((-26.0 - v) / 7.0))
     xr1_rate = (1.0 + exp((-45.0 - v) / 10.0)) * (1.0 + exp((v + 30.0) / 11.5)) / 2700.0
     Xr1 = s.Xr1 + (xr1_inf - s.Xr1) * relax((dt / p.tau_Xr1) * xr1_rate)
@@ -129,13 +153,11 @@ def step(v: Any, dt: Any, s: Any, p: Any) -> tuple[Any, ...]:
     # tau = 1400 / (sqrt(A) B) + 80 with A = 1 + exp((5 - V)/6), B = 1 + exp((V - 35)/15)
     xs_ab = sqrt(1.0 + exp((5.0 - v) / 6.0)) * (1.0 + exp((v - 35.0) / 15.0))
     Xs = s.Xs + (xs_inf - s.Xs) * relax((dt / p.tau_Xs) * xs_ab / (1400.0 + 80.0 * xs_ab))
+    return Xr1, Xr2, Xs
 
-    r_inf = 1.0 / (1.0 + exp((20.0 - v) / 6.0))
-    r = s.r + (r_inf - s.r) * relax((dt / p.tau_r) / (9.5 * exp(-(v + 40.0) * (v + 40.0) / 1800.0) + 0.8))
-    s_inf = 1.0 / (1.0 + exp((v - p.s_mid) / 5.0))
-    s_tau = p.s_a * exp(-(v + p.s_v) * (v + p.s_v) / p.s_w) + p.s_b / (1.0 + exp((v - 20.0) / 5.0)) + p.s_c
-    s_gate = s.s + (s_inf - s.s) * relax((dt / p.tau_s) / s_tau)
 
+def calcium_gates(v: Any, dt: Any, s: Any, p: Any) -> tuple[Any, ...]:
+    """New d, f, f2, fCass."""
     d_inf = 1.0 / (1.0 + exp((-8.0 - v) / 7.5))
     d_tau = (1.4 / (1.0 + exp((-35.0 - v) / 13.0)) + 0.25) * 1.4 / (1.0 + exp((v + 5.0) / 5.0)) + 1.0 / (1.0 + exp((50.0 - v) / 20.0))
     d = s.d + (d_inf - s.d) * relax((dt / p.tau_d) / d_tau)
@@ -149,48 +171,43 @@ def step(v: Any, dt: Any, s: Any, p: Any) -> tuple[Any, ...]:
     f2 = s.f2 + (f2_inf - s.f2) * relax((dt / p.tau_f2) / f2_tau)
     near = 1.0 / (1.0 + 400.0 * s.Ca_ss * s.Ca_ss)
     fCass = s.fCass + (0.6 * near + 0.4 - s.fCass) * relax((dt / p.tau_fCass) / (80.0 * near + 2.0))
+    return d, f, f2, fCass
 
-    # --- currents, pA/pF = mV/ms -----------------------------------------------------------------------------------------------
-    # R T / F = 26.7137606597 mV at 310 K, F = 96485.3415 C/mol
-    phi = v / 26.71376065974
+
+def reversal_mv(s: Any, p: Any) -> tuple[Any, ...]:
+    """Na_i in mM, then E_Na, E_K, E_Ks, E_Ca: R T / F = 26.7137606597 mV at 310 K, F = 96485.3415 C/mol."""
     Na_i = p.Na_i + s.dNa_i
     K_i = p.K_i + s.dK_i
     E_Na = 26.71376065974 * log(p.Na_o / Na_i)
     E_K = 26.71376065974 * log(p.K_o / K_i)
     E_Ks = 26.71376065974 * log((p.K_o + 0.03 * p.Na_o) / (K_i + 0.03 * Na_i))
     E_Ca = 13.35688032987 * log(p.Ca_o / s.Ca_i)
-    v_K = v - E_K
-    root_K_o = sqrt(p.K_o / 5.4)
+    return Na_i, E_Na, E_K, E_Ks, E_Ca
 
-    I_Na = p.G_Na * m * m * m * h * j * (v - E_Na)
-    # Goldman-Hodgkin-Katz with x = 2 (V - 15) F/RT: x/(e^x - 1) by its series where that is 0/0
+
+def calcium_current(v: Any, s: Any, p: Any, d: Any, f: Any, f2: Any, fCass: Any) -> Any:
+    """I_CaL: Goldman-Hodgkin-Katz with x = 2 (V - 15) F/RT; x/(e^x - 1) by its series where that is 0/0."""
     x = 2.0 * (v - 15.0) / 26.71376065974
     x_expm1 = select(x * x < 0.01, 1.0 - x * (0.5 - x * (1.0 / 12.0 - x * x / 720.0)), x / (exp(x) - 1.0))
     # (0.25 Ca_ss e^x - Ca_o) x/(e^x - 1) with e^x x/(e^x - 1) = x + x/(e^x - 1)
-    I_CaL = p.G_CaL * d * f * f2 * fCass * 192970.683 * (0.25 * s.Ca_ss * (x + x_expm1) - p.Ca_o * x_expm1)
-    I_to = p.G_to * r * s_gate * v_K
-    I_Kr = p.G_Kr * root_K_o * Xr1 * Xr2 * v_K
-    I_Ks = p.G_Ks * Xs * Xs * (v - E_Ks)
-    K1_a = 0.1 / (1.0 + exp(0.06 * (v_K - 200.0)))
-    K1_b = (3.0 * exp(0.0002 * (v_K + 100.0)) + exp(0.1 * (v_K - 10.0))) / (1.0 + exp(-0.5 * v_K))
-    I_K1 = p.G_K1 * root_K_o * K1_a / (K1_a + K1_b) * v_K
-    I_pK = p.G_pK * v_K / (1.0 + exp((25.0 - v) / 5.98))
-    I_bNa = p.G_bNa * (v - E_Na)
-    I_bCa = p.G_bCa * (v - E_Ca)
-    I_pCa = p.G_pCa * s.Ca_i / (s.Ca_i + 0.0005)
+    return p.G_CaL * d * f * f2 * fCass * 192970.683 * (0.25 * s.Ca_ss * (x + x_expm1) - p.Ca_o * x_expm1)
+
+
+def carriers(v: Any, s: Any, p: Any, Na_i: Any) -> tuple[Any, ...]:
+    """I_NaK, I_NaCa, I_pCa."""
+    phi = v / 26.71376065974
     I_NaK = p.P_NaK * (p.K_o / (p.K_o + 1.0)) * Na_i / ((Na_i + 40.0) * (1.0 + 0.1245 * exp(-0.1 * phi) + 0.0353 * exp(-phi)))
     # gamma 0.35, Km_Nai 87.5, Km_Ca 1.38, k_sat 0.1, alpha 2.5
     back = exp(-0.65 * phi)
     Na_o3 = p.Na_o * p.Na_o * p.Na_o
-    NaCa_gain = p.K_NaCa / ((669921.875 + Na_o3) * (1.38 + p.Ca_o))
-    I_NaCa = NaCa_gain * (exp(0.35 * phi) * Na_i * Na_i * Na_i * p.Ca_o - 2.5 * back * Na_o3 * s.Ca_i) / (1.0 + 0.1 * back)
-    sodium = I_Na + I_bNa + 3.0 * (I_NaK + I_NaCa)
-    potassium = I_K1 + I_to + I_Kr + I_Ks + I_pK - 2.0 * I_NaK
-    calcium = I_bCa + I_pCa - 2.0 * I_NaCa
+    gain = p.K_NaCa / ((669921.875 + Na_o3) * (1.38 + p.Ca_o))
+    I_NaCa = gain * (exp(0.35 * phi) * Na_i * Na_i * Na_i * p.Ca_o - 2.5 * back * Na_o3 * s.Ca_i) / (1.0 + 0.1 * back)
+    I_pCa = p.G_pCa * s.Ca_i / (s.Ca_i + 0.0005)
+    return I_NaK, I_NaCa, I_pCa
 
-    # --- concentrations, mM: Cm 0.185, V_c 0.016404, V_sr 0.001094, V_ss 5.468e-5 -----------------------------------------------
-    dNa_i = s.dNa_i - dt * 1.16885497444e-4 * sodium
-    dK_i = s.dK_i - dt * 1.16885497444e-4 * potassium
+
+def calcium_handling(dt: Any, s: Any, p: Any, calcium: Any, I_CaL: Any) -> tuple[Any, ...]:
+    """New Ca_i, R_bar, Ca_SR, Ca_ss in mM: Cm 0.185, V_c 0.016404, V_sr 0.001094, V_ss 5.468e-5."""
     casr = 2.5 - 1.5 * s.Ca_SR * s.Ca_SR / (s.Ca_SR * s.Ca_SR + 2.25)
     R_bar = s.R_bar + dt * (0.005 * (1.0 - s.R_bar) - 0.045 * casr * s.Ca_ss * s.R_bar)
     k1_ca2 = 0.15 * s.Ca_ss * s.Ca_ss
@@ -213,6 +230,39 @@ def step(v: Any, dt: Any, s: Any, p: Any) -> tuple[Any, ...]:
     ss_a = s.Ca_ss + 0.00025
     ss_b = ss_a + 0.4 * 0.00025 / ss_a - ss_T
     Ca_ss = s.Ca_ss + 2.0 * ss_T * ss_a / (ss_b + sqrt(ss_b * ss_b + 4.0 * ss_T * ss_a))
+    return Ca_i, R_bar, Ca_SR, Ca_ss
 
+
+def step(v: Any, dt: Any, s: Any, p: Any) -> tuple[Any, ...]:
+    """Advance the gates (Rush-Larsen) with V, then the currents, then the concentrations; returns -dV/dt in mV/ms first."""
+    m, h, j = sodium_gates(v, dt, s, p)
+    Xr1, Xr2, Xs = rectifier_gates(v, dt, s, p)
+    d, f, f2, fCass = calcium_gates(v, dt, s, p)
+    r_inf = 1.0 / (1.0 + exp((20.0 - v) / 6.0))
+    r = s.r + (r_inf - s.r) * relax((dt / p.tau_r) / (9.5 * exp(-(v + 40.0) * (v + 40.0) / 1800.0) + 0.8))
+    s_inf = 1.0 / (1.0 + exp((v - p.s_mid) / 5.0))
+    s_tau = p.s_a * exp(-(v + p.s_v) * (v + p.s_v) / p.s_w) + p.s_b / (1.0 + exp((v - 20.0) / 5.0)) + p.s_c
+    s_gate = s.s + (s_inf - s.s) * relax((dt / p.tau_s) / s_tau)
+
+    Na_i, E_Na, E_K, E_Ks, E_Ca = reversal_mv(s, p)
+    v_K = v - E_K
+    root_K_o = sqrt(p.K_o / 5.4)
+    I_Na = p.G_Na * m * m * m * h * j * (v - E_Na)
+    I_CaL = calcium_current(v, s, p, d, f, f2, fCass)
+    I_to = p.G_to * r * s_gate * v_K
+    I_Kr = p.G_Kr * root_K_o * Xr1 * Xr2 * v_K
+    I_Ks = p.G_Ks * Xs * Xs * (v - E_Ks)
+    K1_a = 0.1 / (1.0 + exp(0.06 * (v_K - 200.0)))
+    K1_b = (3.0 * exp(0.0002 * (v_K + 100.0)) + exp(0.1 * (v_K - 10.0))) / (1.0 + exp(-0.5 * v_K))
+    I_K1 = p.G_K1 * root_K_o * K1_a / (K1_a + K1_b) * v_K
+    I_pK = p.G_pK * v_K / (1.0 + exp((25.0 - v) / 5.98))
+    I_NaK, I_NaCa, I_pCa = carriers(v, s, p, Na_i)
+    sodium = I_Na + p.G_bNa * (v - E_Na) + 3.0 * (I_NaK + I_NaCa)
+    potassium = I_K1 + I_to + I_Kr + I_Ks + I_pK - 2.0 * I_NaK
+    calcium = p.G_bCa * (v - E_Ca) + I_pCa - 2.0 * I_NaCa
+
+    dNa_i = s.dNa_i - dt * 1.16885497444e-4 * sodium
+    dK_i = s.dK_i - dt * 1.16885497444e-4 * potassium
+    Ca_i, R_bar, Ca_SR, Ca_ss = calcium_handling(dt, s, p, calcium, I_CaL)
     current = sodium + potassium + calcium + I_CaL
     return current, Xr1, Xr2, Xs, m, h, j, d, f, f2, fCass, s_gate, r, Ca_i, R_bar, Ca_SR, Ca_ss, dNa_i, dK_i

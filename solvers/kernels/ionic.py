@@ -2,13 +2,15 @@
 
 A model function reads `step(v, dt, s, p)`: straight-line arithmetic with `exp`, `log`, `relax`, `sqrt` and `select` from
 `math_plain`, states as `s.name`, parameters as `p.name`, and one `return current, new_state_0, new_state_1, ...` at the end.
+It may call other functions of its kind (assignments, then one return), which are written into it.
 Run as it stands it is the NumPy evaluation. From its syntax tree this module writes Python source for numba:
 
 - `vector` variant: blocks of W cells, array of structures of arrays, which LLVM turns into vector instructions;
 - `plain` variant: the loop that one would write by hand over a (states, cells) array, for comparison.
 
 The source is written to a real file in the cache directory, so that numba's own cache works: the second process compiles nothing.
-Vector layout: state `k` of lane `l` in block `b` at `(b*(K + 2) + k)*W + l`; row K takes the gathered V, row K + 1 the current.
+Vector layout: state `k` of lane `l` in block `b` at `(b*(K + 2 + S) + k)*W + l`; row K takes the gathered V, row K + 1 the current.
+S rows more hold the factors of the parameters that differ from node to node (`scaled`); mostly S = 0.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ from solvers.kernels.simd import exp, log, relax, select, sqrt
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={fastmath})
 def blocks(state, index, row, v, current, dt):
-    """Advance whole blocks of one parameter row: state (B*(K+2)*W,), index (B*W,) node of every lane, row (P,)."""
+    """Advance whole blocks of one parameter row: state (B*(K+2+S)*W,), index (B*W,) node of every lane, row (P,)."""
 {parameters}
     for b in range(index.size // {lanes}):
         node = index[b * {lanes} : (b + 1) * {lanes}]
@@ -185,42 +187,106 @@ class _Rewrite(ast.NodeTransformer):
         return ast.Name(id=self.constants.setdefault(float(node.value), f"c{len(self.constants)}"), ctx=ast.Load())
 
 
+def _straight(function: Callable[..., Any]) -> tuple[list[str], list[ast.Assign], ast.Return]:
+    """Argument names, assignments and the return of a function that has nothing else."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    *body, last = tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
+    assignments = [statement for statement in body if isinstance(statement, ast.Assign)]
+    if not isinstance(last, ast.Return) or last.value is None or len(assignments) != len(body):
+        raise ValueError(f"{function.__name__}: only assignments before the return")
+    return [argument.arg for argument in tree.args.args], assignments, last
+
+
+class _Rename(ast.NodeTransformer):
+    """Names of a called function as they read in the caller."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Name(id=self.names.get(node.id, node.id), ctx=node.ctx)
+
+
+class _Inline:
+    """Write the functions that a model calls into it: one `target = call` becomes the assignments of the called function."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def expand(self, function: Callable[..., Any], names: dict[str, str]) -> tuple[list[ast.Assign], ast.expr]:
+        """Assignments without calls of other model functions, and the returned expression; `names` are those of the arguments."""
+        _, assignments, last = _straight(function)
+        local = {n.id for a in assignments for n in ast.walk(a.targets[0]) if isinstance(n, ast.Name)}
+        if local & set(names):
+            raise ValueError(f"{function.__name__}: arguments may not be assigned to")
+        rename = _Rename({**{name: f"{name}__{self.calls}" if self.calls else name for name in local}, **names})
+        out: list[ast.Assign] = []
+        for assignment in assignments:
+            target, value = rename.visit(assignment.targets[0]), rename.visit(assignment.value)
+            called = function.__globals__.get(value.func.id) if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else None
+            if called is None or called.__module__ == math_plain.__name__:
+                out.append(ast.Assign(targets=[target], value=value))
+            else:
+                out += self._call(called, value, target)
+        assert last.value is not None
+        return out, rename.visit(last.value)
+
+    def _call(self, called: Callable[..., Any], call: ast.Call, target: ast.expr) -> list[ast.Assign]:
+        self.calls += 1
+        arguments = _straight(called)[0]
+        if call.keywords or len(arguments) != len(call.args) or not all(isinstance(a, ast.Name) for a in call.args):
+            raise ValueError(f"{called.__name__}: must be called with one name per argument")
+        names = {argument: name.id for argument, name in zip(arguments, call.args, strict=True) if isinstance(name, ast.Name)}
+        body, result = self.expand(called, names)
+        if not isinstance(target, ast.Tuple):
+            return [*body, ast.Assign(targets=[target], value=result)]
+        if not isinstance(result, ast.Tuple) or len(result.elts) != len(target.elts):
+            raise ValueError(f"{called.__name__}: returns another number of values than are taken")
+        pairs = zip(target.elts, result.elts, strict=True)
+        return [*body, *(ast.Assign(targets=[name], value=value) for name, value in pairs)]
+
+
 def _parts(step: Callable[..., Any], typed: bool) -> tuple[list[str], list[str], _Rewrite]:
     """Statements of the body, the returned expressions, and the rewriter that knows the constants."""
-    function = ast.parse(textwrap.dedent(inspect.getsource(step))).body[0]
-    assert isinstance(function, ast.FunctionDef)
-    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
-    last = body[-1]
-    if not (isinstance(last, ast.Return) and isinstance(last.value, ast.Tuple)):
+    assignments, result = _Inline().expand(step, {name: name for name in _straight(step)[0]})
+    if not isinstance(result, ast.Tuple):
         raise ValueError(f"{step.__name__}: must end in `return current, state, ...`")
-    if not all(isinstance(statement, ast.Assign) for statement in body[:-1]):
-        raise ValueError(f"{step.__name__}: only assignments before the return")
     rewrite = _Rewrite(typed)
-    statements = [ast.unparse(ast.fix_missing_locations(rewrite.visit(statement))) for statement in body[:-1]]
-    results = [ast.unparse(ast.fix_missing_locations(rewrite.visit(value))) for value in last.value.elts]
+    statements = [ast.unparse(ast.fix_missing_locations(rewrite.visit(a))) for a in assignments]
+    results = [ast.unparse(ast.fix_missing_locations(rewrite.visit(value))) for value in result.elts]
     return statements, results, rewrite
 
 
-def vector_source(name: str, step: Callable[..., Any], states: tuple[str, ...], parameters: tuple[str, ...], precision: str) -> str:
-    """Source of the vector variant."""
+def vector_source(
+    name: str,
+    step: Callable[..., Any],
+    states: tuple[str, ...],
+    parameters: tuple[str, ...],
+    precision: str,
+    scaled: tuple[str, ...] = (),
+) -> str:
+    """Source of the vector variant; `scaled`: parameters that every node multiplies by a factor of its own."""
     lanes, k = LANES[precision], len(states)
     body, results, rewrite = _parts(step, typed=True)
     if len(results) != k + 1:
         raise ValueError(f"{name}: returns {len(results)} values for {k} states and the current")
     # every result is computed before the first store: a store between loads would be one more thing to prove independent
     body += [f"n_{i} = {value}" for i, value in enumerate(results)]
+    loads = [f"s_{s} = x[{i * lanes} + lane]" for i, s in enumerate(states)]
+    loads += [f"p_{p} = r_{p} * x[{(k + 2 + i) * lanes} + lane]" for i, p in enumerate(scaled)]
     stores = [f"x[{(k + 1) * lanes} + lane] = n_0"] + [f"x[{i * lanes} + lane] = n_{i + 1}" for i in range(k)]
     return _VECTOR.format(
         name=name,
         precision=precision,
         fastmath=_FASTMATH,
         constants="\n".join(f"{c} = np.{precision}({value!r})" for value, c in rewrite.constants.items()),
-        parameters=_indent([f"p_{p} = row[{i}]" for i, p in enumerate(parameters)], 4),
-        loads=_indent([f"s_{s} = x[{i * lanes} + lane]" for i, s in enumerate(states)], 12),
+        parameters=_indent([f"{'r' if p in scaled else 'p'}_{p} = row[{i}]" for i, p in enumerate(parameters)], 4),
+        loads=_indent(loads, 12),
         body=_indent(body, 12),
         stores=_indent(stores, 12),
         lanes=lanes,
-        stride=(k + 2) * lanes,
+        stride=(k + 2 + len(scaled)) * lanes,
         v_row=k * lanes,
         i_row=(k + 1) * lanes,
     )
@@ -244,9 +310,16 @@ def _indent(lines: list[str], width: int) -> str:
 
 
 @cache
-def vector_kernels(name: str, step: Callable[..., Any], states: tuple[str, ...], parameters: tuple[str, ...], precision: str) -> Kernels:
-    """Kernels of one model; `precision` is "float32" or "float64"."""
-    module = _import(f"{name}_{precision}", vector_source(name, step, states, parameters, precision))
+def vector_kernels(
+    name: str,
+    step: Callable[..., Any],
+    states: tuple[str, ...],
+    parameters: tuple[str, ...],
+    precision: str,
+    scaled: tuple[str, ...] = (),
+) -> Kernels:
+    """Kernels of one model; `precision` is "float32" or "float64", `scaled` as in `vector_source`."""
+    module = _import(f"{name}_{precision}", vector_source(name, step, states, parameters, precision, scaled))
     return Kernels(LANES[precision], module.blocks, module.advance, module.cable)
 
 
