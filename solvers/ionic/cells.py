@@ -29,11 +29,17 @@ class _Group:
     index: NDArray[np.int32]
     chunks: NDArray[np.int64]
     rows: NDArray[Any]
+    scaled: tuple[str, ...]
 
     @property
     def states(self) -> NDArray[Any]:
         """The K state rows of every block, (B, K, W), a view."""
         return self.state[:, : len(self.model.state_names)]
+
+    @property
+    def factors(self) -> NDArray[Any]:
+        """Factors of the parameters `scaled`, (B, S, W), a view."""
+        return self.state[:, len(self.model.state_names) + 2 :]
 
     def advance(self, v: NDArray[Any], dt: Any, current: NDArray[Any]) -> None:
         self.kernels.advance(self.state.reshape(-1), self.index, self.chunks, self.rows, v, current, dt)
@@ -111,7 +117,13 @@ class Cells:
             nodes_of_lanes,
             np.array(chunks, np.int64).reshape(-1, 3),
             np.array([self.models[m].row() for m in members], self.dtype),
+            scaled,
         )
+
+    @property
+    def groups(self) -> tuple[_Group, ...]:
+        """The cells of each model, for who advances them elsewhere (on a GPU)."""
+        return tuple(self._groups)
 
     def initial_v(self) -> NDArray[Any]:
         """V of every node at the start, (n,) mV."""
