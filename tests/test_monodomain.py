@@ -222,7 +222,7 @@ def test_branch_equals_the_uninterrupted_run(scheme):
     for name in ("node", "activation_ms", "recovery_ms"):
         assert np.array_equal(getattr(whole.activations, name), getattr(branch.activations, name), equal_nan=True)
     assert len(whole.activations.node) == 2 * mesh.n_points
-    assert branch.summary["captured"] == [True]
+    assert branch.summary["captured"] == [True, True]
     assert whole.summary["captured"] == [True, True]
     assert (whole.activations.recovery_ms > whole.activations.activation_ms).sum() >= mesh.n_points
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numba
@@ -13,14 +14,18 @@ from numpy.typing import NDArray
 
 from solvers.monodomain import operators
 from solvers.monodomain.log import BeatLog
+from solvers.monodomain.pulses import Pulse, judge, pulses_of, still_open
+from solvers.monodomain.record import Observer, Traces
 from solvers.monodomain.schemes import CrankNicolson, Explicit, Scheme
+from solvers.monodomain.state import Snapshot
+from solvers.monodomain.store import BeatStore
 from twin.experiment import Result, Status, Stimulus
 from twin.params import Param
+from twin.run import content_hash
 
 DT_MS = Param(0.05, "ms", 0.005, 0.1, "measured: velocity within 1 % of dt 0.005 (gates first, unsplit), design/monodomain.md")
 STABLE_SHARE = Param(0.8, "1", 0.5, 0.95, "share of the linear stability limit that is used, design/monodomain.md")
 THETA = Param(0.3, "1", 0.0, 1.0, "mass blend whose velocity error over orientations can be tuned out, design/monodomain.md")
-CAPTURE_MS = Param(20.0, "ms", 10.0, 40.0, "judgement: longest latency from the end of a pulse to an upstroke beside the electrode")
 EDGE_WARN_MM = Param(
     0.6, "mm", 0.5, 0.8, "mean edge above which velocities are off by more than the correction can mend, design/monodomain.md"
 )
@@ -64,24 +69,23 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """Complete state of a Monodomain: branch from it as often as needed."""
+class Stop:
+    """Why a run is to end: `reason` in a word, `message` for people, numbers for the summary."""
 
-    step: int
-    v: NDArray[Any]
-    cells: Any
-    log: Any
-    scheme: Any
-    quiet_since: int
+    message: str
+    reason: str = "asked"
+    numbers: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Pulse:
-    rows: NDArray[np.int32]
-    beside: NDArray[np.int32]
-    start_ms: float
-    end_ms: float
-    rate_mv_ms: float
+class _Watch:
+    """Shows an observer of the caller's the voltage of every mesh node."""
+
+    def __init__(self, watch: Callable[[float, NDArray[np.float64]], None], solver: Monodomain, every_ms: float) -> None:
+        self.watch, self.solver, self.every_ms = watch, solver, every_ms
+
+    def see(self, time_ms: float, v: NDArray[Any]) -> None:
+        """Pass it on."""
+        self.watch(time_ms, self.solver.v_mv())
 
 
 class Monodomain:
@@ -89,7 +93,8 @@ class Monodomain:
 
     points_mm (n, 3), tets (m, 4), fibre (m, 3), d_l, d_t (m,) mm^2/ms, conducting (m,) bool (None: all), kappa_l, kappa_t (m,) factors on
     d_l and d_t that correct the velocity for the mesh (None: 1). `cells` is called once with the mesh nodes (k,) int32 in the solver's
-    order and returns their Cells, for example `lambda nodes: Cells(models, region_of_node[nodes])`.
+    order and returns their Cells, for example `lambda nodes: Cells(models, region_of_node[nodes])`. beats: folder to which the log of
+    beats is streamed (None: it stays in memory and grows).
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class Monodomain:
         conducting: NDArray[np.bool_] | None = None,
         kappa_l: NDArray[np.float64] | None = None,
         kappa_t: NDArray[np.float64] | None = None,
+        beats: Path | None = None,
     ) -> None:
         settings = settings or Settings()
         d_l = d_l if kappa_l is None else d_l * kappa_l
@@ -126,7 +132,7 @@ class Monodomain:
         self.cells = cells(self.nodes)
         self._v = np.ascontiguousarray(self.cells.initial_v()).copy()
         self._current = np.zeros_like(self._v)
-        self.log = BeatLog(len(self.nodes), settings.threshold_mv, settings.recovery_mv)
+        self.log = BeatLog(self.nodes, settings.threshold_mv, settings.recovery_mv, BeatStore(beats) if beats else None)
         self._scheme: Scheme
         if explicit:
             self._scheme = Explicit(self.ops, settings.theta, products, self.dt_ms, self._v.dtype)
@@ -159,9 +165,22 @@ class Monodomain:
         """Impose a voltage, (n,) mV at mesh nodes; the cells keep their gates."""
         self._v[:] = v[self.nodes]
 
+    def fits(self) -> dict[str, Any]:
+        """What a state must agree with to be this solver's."""
+        cells = {"models": list(getattr(self.cells, "fingerprint", ()))}
+        return {
+            "nodes": content_hash(self.nodes),
+            "dt_ms": self.dt_ms,
+            "precision": str(self._v.dtype),
+            "scheme": self.settings.scheme,
+            "levels_mv": self.log.levels_mv.tolist(),
+            **cells,
+        }
+
     def snapshot(self) -> Snapshot:
         """Copy the complete state."""
-        return Snapshot(self._step, self._v.copy(), self.cells.snapshot(), self.log.snapshot(), self._scheme.snapshot(), self._quiet_since)
+        kept = (self._v.copy(), self.cells.snapshot(), self.log.snapshot(), self._scheme.snapshot())
+        return Snapshot(self._step, *kept, self._quiet_since, self.fits())
 
     def restore(self, state: Snapshot) -> None:
         """Go back to a copied state; what follows is bit for bit what followed then."""
@@ -178,7 +197,8 @@ class Monodomain:
         *,
         probes: NDArray[np.integer] | None = None,
         probe_every_ms: float = 1.0,
-        stop: Callable[[Monodomain], str | None] | None = None,
+        observers: Sequence[Observer] = (),
+        stop: Callable[[Monodomain], Stop | str | None] | None = None,
         quiet_ms: float | None = None,
         watch: Callable[[float, NDArray[np.float64]], None] | None = None,
         every_ms: float = 1.0,
@@ -186,74 +206,79 @@ class Monodomain:
     ) -> Result:
         """Advance to `until_ms` (counted from rest, not from now) and say how it went.
 
-        probes: mesh nodes sampled every `probe_every_ms` (NaN where nothing conducts). Every `every_ms`: `stop` may return a reason to
-        end, `watch` receives time and v_mv(), `progress` the fraction done. quiet_ms: end once no node was above the threshold for so
-        long and no pulse is left. The activations returned are those since rest, so a branch includes the train it came from.
-        Small hearts run on fewer threads than are set: waiting for one another would cost more than it gives.
-        Ends as DONE, STOPPED, NO_CAPTURE (pulses were given and none was followed by an upstroke beside its electrode) or DIVERGED.
+        probes: mesh nodes sampled every `probe_every_ms` (NaN where nothing conducts); observers see the voltage at their own pace. Every
+        `every_ms`: `stop` may return a reason to end, `watch` receives time and v_mv(), `progress` the fraction done. quiet_ms: end once
+        no node was above the threshold for so long and no pulse is left. The activations returned are those since rest, so a branch
+        includes the train it came from. Small hearts run on fewer threads than are set: waiting for one another would cost more than it
+        gives. Ends as DONE, STOPPED, NO_CAPTURE (pulses were given and none was followed by an upstroke beside its electrode) or
+        DIVERGED; the summary's `stop` says more about the last three.
         """
+        traces = Traces(self._row[np.asarray(probes if probes is not None else [], dtype=np.int64)], probe_every_ms)
+        seen = [*observers, traces]
+        if watch is not None:
+            seen.append(_Watch(watch, self, every_ms))
         threads = numba.get_num_threads()
         numba.set_num_threads(max(1, min(threads, len(self.nodes) // NODES_PER_THREAD)))
         try:
-            return self._run(stimuli, until_ms, probes, probe_every_ms, stop, quiet_ms, watch, every_ms, progress)
+            pulses, status, message, stopped = self._loop(stimuli, until_ms, seen, stop, quiet_ms, every_ms, progress)
         finally:
             numba.set_num_threads(threads)
+        times, sampled = traces.arrays()
+        summary = self._summary([bool(p.captured) for p in pulses]) | {"stop": stopped}
+        return Result(status, message, self.log.activations(), times, sampled, summary)
 
-    def _run(
+    def _loop(
         self,
         stimuli: Sequence[Stimulus],
         until_ms: float,
-        probes: NDArray[np.integer] | None,
-        probe_every_ms: float,
-        stop: Callable[[Monodomain], str | None] | None,
+        observers: Sequence[Observer],
+        stop: Callable[[Monodomain], Stop | str | None] | None,
         quiet_ms: float | None,
-        watch: Callable[[float, NDArray[np.float64]], None] | None,
         every_ms: float,
         progress: Callable[[float], None] | None,
-    ) -> Result:
-        pulses = [p for s in stimuli for p in self._pulses(s) if p.end_ms > self.time_ms + 1e-9 and p.start_ms < until_ms - 1e-9]
-        first_beat, first_step = self.log.size, self._step
-        last_step = round(until_ms / self.dt_ms)
+    ) -> tuple[list[Pulse], Status, str, dict[str, Any]]:
+        """Step until something ends it: the pulses of this run, how and why it ended, and more about that."""
+        given = [p for s in stimuli for p in self._pulses(s) if p.start_ms < until_ms - 1e-9]
+        pulses = still_open(given, self.log, self.time_ms)
+        self.log.count_laps_from(max((start for s in stimuli for start in s.start_ms), default=self.log.since_ms))
+        first_step, last_step = self._step, round(until_ms / self.dt_ms)
         last_pulse_ms = max((p.end_ms for p in pulses), default=self.time_ms)
-        probe_rows = self._row[np.asarray(probes if probes is not None else [], dtype=np.int64)]
-        probe_steps, every_steps = (max(1, round(ms / self.dt_ms)) for ms in (probe_every_ms, every_ms))
-        times: list[float] = []
-        traces: list[NDArray[np.float64]] = []
-        status, message = Status.DONE, f"reached {until_ms:g} ms"
+        every_steps = max(1, round(every_ms / self.dt_ms))
+        paces = [max(1, round(o.every_ms / self.dt_ms)) for o in observers]
+        status, message, more = Status.DONE, f"reached {until_ms:g} ms", {}
         while True:
-            if probe_rows.size and self._step % probe_steps == 0:
-                times.append(self.time_ms)
-                traces.append(np.where(probe_rows < 0, np.nan, self._v[np.maximum(probe_rows, 0)].astype(float)))
+            for observer, pace in zip(observers, paces):
+                if self._step % pace == 0:
+                    observer.see(self.time_ms, self._v)
             if self._step % every_steps == 0:
-                if watch is not None:
-                    watch(self.time_ms, self.v_mv())
                 if progress is not None:
                     progress((self._step - first_step) / max(1, last_step - first_step))
+                judge(pulses, self.log, self.time_ms)
                 reason = stop(self) if stop is not None else None
                 if reason is not None:
-                    status, message = Status.STOPPED, reason
+                    found = reason if isinstance(reason, Stop) else Stop(reason)
+                    status, message, more = Status.STOPPED, found.message, {"reason": found.reason, **found.numbers}
                     break
             if self._step >= last_step:
                 break
             above, wrong = self._advance(pulses)
             if wrong >= 0:
-                status, message = Status.DIVERGED, self._divergence(wrong)
+                message, more = self._divergence(wrong)
+                status = Status.DIVERGED
                 break
             self._quiet_since = self._step if above else self._quiet_since
             if quiet_ms is not None and self.time_ms - max(self._quiet_since * self.dt_ms, last_pulse_ms) >= quiet_ms:
                 status, message = Status.STOPPED, f"quiet: no node above {self.settings.threshold_mv:g} mV for {quiet_ms:g} ms"
+                more = {"reason": "quiet", "quiet_since_ms": self._quiet_since * self.dt_ms}
                 break
-        captured = self._captured(pulses, first_beat)
-        over = [c for c, p in zip(captured, pulses) if p.end_ms + CAPTURE_MS.value <= self.time_ms]
-        if over and not any(captured) and status in (Status.DONE, Status.STOPPED):
-            status, message = (
-                Status.NO_CAPTURE,
-                "no pulse was followed by an upstroke beside its electrode; raise strength, duration or area",
-            )
-        sampled = np.array(traces).reshape(len(times), len(probe_rows))
-        return Result(status, message, self.log.activations(self.nodes), np.array(times), sampled, self._summary(captured))
+        judge(pulses, self.log, self.time_ms)
+        over = [p.captured for p in pulses if p.judged(self.time_ms)]
+        if over and not any(p.captured for p in pulses) and status in (Status.DONE, Status.STOPPED):
+            status, more = Status.NO_CAPTURE, {"reason": "no_capture", "pulses": len(over)}
+            message = "no pulse was followed by an upstroke beside its electrode; raise strength, duration or area"
+        return pulses, status, message, more
 
-    def _advance(self, pulses: Sequence[_Pulse]) -> tuple[int, int]:
+    def _advance(self, pulses: Sequence[Pulse]) -> tuple[int, int]:
         """One step: gates and ionic current from V_n, stimulus, diffusion. Returns nodes above the threshold and a bad row or -1."""
         now = self.time_ms
         self.cells.advance(self._v, self.dt_ms, self._current)
@@ -265,26 +290,19 @@ class Monodomain:
         self._step += 1
         return self.log.collect()
 
-    def _pulses(self, s: Stimulus) -> list[_Pulse]:
-        rows = self._row[np.asarray(s.nodes, dtype=np.int64)]
-        rows = np.unique(rows[rows >= 0])
-        beside = np.concatenate([np.zeros(0, np.int32), *(self.ops.column[self.ops.start[r] : self.ops.start[r + 1]] for r in rows)])
-        beside = np.setdiff1d(beside, rows)
-        rate = s.strength_uA_mm3 / self.settings.capacitance_uF_mm3
-        return [_Pulse(rows, beside, start, start + s.duration_ms, rate) for start in s.start_ms]
+    def _pulses(self, s: Stimulus) -> list[Pulse]:
+        return pulses_of(s, self._row, self.ops, self.settings.capacitance_uF_mm3)
 
-    def _captured(self, pulses: Sequence[_Pulse], first_beat: int) -> list[bool]:
-        rows, up_ms = self.log.since(first_beat)
-        late = CAPTURE_MS.value
-        return [bool(np.isin(rows[(up_ms >= p.start_ms) & (up_ms <= p.end_ms + late)], p.beside).any()) for p in pulses]
-
-    def _divergence(self, row: int) -> str:
+    def _divergence(self, row: int) -> tuple[str, dict[str, Any]]:
         node = int(self.nodes[row])
         x, y, z = self.points_mm[node]
-        return (
+        safe = STABLE_SHARE.value * self.limit_ms
+        message = (
             f"diverged at node {node} ({x:.2f}, {y:.2f}, {z:.2f} mm), {self.time_ms:.3f} ms: dt is {self.dt_ms:g} ms and the stability"
-            f" limit of this mesh {self.limit_ms:.4g} ms; use dt below {STABLE_SHARE.value * self.limit_ms:.3g} ms"
+            f" limit of this mesh {self.limit_ms:.4g} ms; use dt below {safe:.3g} ms"
         )
+        numbers = {"node": node, "at_mm": [float(x), float(y), float(z)], "time_ms": self.time_ms, "dt_safe_ms": safe}
+        return message, {"reason": "diverged", **numbers}
 
     def _summary(self, captured: list[bool]) -> dict[str, Any]:
         return {
