@@ -1,17 +1,11 @@
-"""VTK XML polydata (.vtp), read and written without VTK, whose readers can end the interpreter on a damaged file.
+"""VTK XML polydata (.vtp) without VTK.
 
 Format: https://docs.vtk.org/en/latest/vtk_file_formats/vtkxml_file_format.html
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-import xml.etree.ElementTree as ElementTree
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,191 +14,29 @@ from numpy.typing import NDArray
 
 from twin.atomic import write_text
 from twin.errors import InputError
-from twin.io.source import DEFLATE_LIMIT, read_bytes
 from twin.io.surfaces import Surface, index_array
-
-MAX_BYTES = 1_000_000_000
-MAX_VALUES = 300_000_000
-TYPES = {f"{kind}{bits}": f"{kind[0].lower()}{bits // 8}" for kind in ("Int", "UInt", "Float") for bits in (8, 16, 32, 64)}
-NAMES = {np.dtype(code): name for name, code in TYPES.items() if code != "f1" and code != "f2"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is needed to decode a DataArray: byte order, type of lengths, compressed or not, and the appended data."""
-
-    where: Path
-    order: str
-    length: np.dtype
-    zlib: bool
-    appended: bytes
-    appended_is_raw: bool
-
-    def fail(self, field: str, problem: str) -> InputError:
-        """An InputError about this file."""
-        return InputError(self.where, field, problem, "export or copy it again")
-
-
-def _open(path: Path) -> tuple[ElementTree.Element, Source]:
-    data = read_bytes(path, MAX_BYTES)
-    raw = re.search(rb'<AppendedData\s+encoding\s*=\s*"(raw|base64)"\s*>\s*_', data)
-    appended = b""
-    if raw is not None:
-        stop = data.rfind(b"</AppendedData>")
-        if stop < raw.end():
-            raise InputError(path, "AppendedData", "has no end: truncated", "export or copy it again")
-        appended = data[raw.end() : stop]
-        data = data[: raw.end() - 1] + data[stop:]
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise InputError(path, "file", "holds XML entities", "export it as plain VTK XML")
-    try:
-        root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(path, "file", f"is not XML ({error})", "export it as VTK XML polydata (.vtp)") from None
-    if root.tag != "VTKFile" or root.get("type") != "PolyData":
-        raise InputError(path, "VTKFile", f"type {root.get('type')!r} is not PolyData", "export it as VTK XML polydata (.vtp)")
-    compressor = root.get("compressor", "")
-    if compressor not in ("", "vtkZLibDataCompressor"):
-        raise InputError(path, "compressor", f"{compressor[:40]!r} is not read", "write it with zlib or without compression")
-    order = ">" if root.get("byte_order") == "BigEndian" else "<"
-    length = np.dtype(order + {"UInt32": "u4", "UInt64": "u8"}.get(root.get("header_type", "UInt32"), "u4"))
-    return root, Source(path, order, length, bool(compressor), appended, raw is not None and raw[1] == b"raw")
-
-
-def _unbase64(text: bytes, source: Source, field: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise source.fail(field, "damaged base64") from None
-
-
-def _block(stream: bytes, is_raw: bool, expected: int, source: Source, field: str) -> bytes:
-    """The `expected` bytes of one array from a stream that starts at its length header."""
-    item = source.length.itemsize
-
-    def header(count: int) -> tuple[NDArray[Any], int]:
-        """The first `count` numbers, and the place in the stream after them (base64 pads the header on its own)."""
-        size = count * item
-        width = size if is_raw else (size + 2) // 3 * 4
-        part = stream[:width] if is_raw else _unbase64(stream[:width], source, field)
-        if len(part) < size:
-            raise source.fail(field, "truncated")
-        return np.frombuffer(part[:size], source.length).astype(np.int64), width
-
-    def body(start: int, size: int) -> bytes:
-        part = stream[start : start + size] if is_raw else _unbase64(stream[start : start + (size + 2) // 3 * 4], source, field)[:size]
-        if len(part) != size:
-            raise source.fail(field, "truncated")
-        return part
-
-    if not source.zlib:
-        # without compression, length and values are encoded in one piece
-        whole = body(0, item + expected)
-        if int(np.frombuffer(whole[:item], source.length)[0]) != expected:
-            raise source.fail(field, "length does not fit the counts")
-        return whole[item:]
-    blocks = int(header(1)[0][0])
-    if blocks == 0 and expected == 0:
-        return b""
-    if not 0 < blocks <= max(1, len(stream) // item):
-        raise source.fail(field, "absurd number of compressed blocks")
-    sizes, start = header(3 + blocks)
-    block, last, packed = int(sizes[1]), int(sizes[2]), sizes[3:]
-    total = (blocks - 1) * block + (last or block) if block > 0 else -1
-    if total != expected or packed.min() < 0 or int(packed.sum()) * DEFLATE_LIMIT < expected or int(packed.sum()) > len(stream):
-        raise source.fail(field, "compressed lengths do not fit the counts")
-    data, out, place = body(start, int(packed.sum())), bytearray(), 0
-    for n, size in enumerate(packed.tolist()):
-        want = (last or block) if n == blocks - 1 else block
-        stream_n = zlib.decompressobj()
-        try:
-            piece = stream_n.decompress(data[place : place + size], want + 1)
-        except zlib.error as error:
-            raise source.fail(field, f"compressed data are damaged ({error})") from None
-        if len(piece) != want or not stream_n.eof:
-            raise source.fail(field, "compressed data are damaged")
-        out += piece
-        place += size
-    return bytes(out)
-
-
-def _array(node: ElementTree.Element, rows: int, source: Source, columns: int | None = None) -> NDArray[Any]:
-    """Values of a DataArray, (rows,) or (rows, columns)."""
-    field = (node.get("Name") or "DataArray")[:40]
-    kind = TYPES.get(node.get("type", ""))
-    components = node.get("NumberOfComponents", "1")
-    if kind is None or kind in ("f1", "f2") or not re.fullmatch(r"\d{1,3}", components) or int(components) < 1:
-        raise source.fail(field, f"type {node.get('type')!r} with {components[:9]} components is not read")
-    width = int(components)
-    if (columns is not None and columns != width) or rows * width > MAX_VALUES:
-        raise source.fail(field, f"{rows} x {width} values are not what is needed")
-    dtype = np.dtype(source.order + kind)
-    encoding, text = node.get("format"), (node.text or "").strip()
-    if encoding == "ascii":
-        try:
-            values = np.array([float(word) for word in text.split()]).astype(dtype)
-        except (ValueError, OverflowError):
-            raise source.fail(field, "text in place of a number") from None
-        if len(values) != rows * width:
-            raise source.fail(field, f"{len(values)} values, {rows * width} are expected")
-    elif encoding == "binary":
-        values = np.frombuffer(
-            _block("".join(text.split()).encode("ascii", "replace"), False, rows * width * dtype.itemsize, source, field), dtype
-        )
-    elif encoding == "appended" and re.fullmatch(r"\d{1,12}", node.get("offset", "")):
-        stream = source.appended[int(node.get("offset", "0")) :]
-        stream = stream if source.appended_is_raw else stream.rstrip()
-        values = np.frombuffer(_block(stream, source.appended_is_raw, rows * width * dtype.itemsize, source, field), dtype)
-    else:
-        raise source.fail(field, f"format {encoding!r} is not read")
-    values = values.astype(dtype.newbyteorder("="))
-    return values.reshape(rows, width) if width > 1 else values
-
-
-def _count(piece: ElementTree.Element, name: str, source: Source) -> int:
-    text = piece.get(name, "0").strip()
-    if not re.fullmatch(r"\d{1,9}", text):
-        raise source.fail(name, f"{text[:20]!r} is not a count")
-    return int(text)
-
-
-def _data(piece: ElementTree.Element, name: str, rows: int, source: Source) -> dict[str, NDArray[Any]]:
-    """Numeric arrays of PointData or CellData."""
-    nodes = piece.findall(f"{name}/DataArray")
-    return {str(node.get("Name")): _array(node, rows, source) for node in nodes if node.get("type") in TYPES and node.get("Name")}
+from twin.io.vtk_xml import array, count, data_arrays, element, open_xml
 
 
 def read_vtp(path: Path) -> Surface:
     """Read one piece of triangles with its point and cell arrays: text, base64 or raw, plain or zlib. Raises InputError."""
-    root, source = _open(path)
+    root, source = open_xml(path)
     pieces = root.findall("PolyData/Piece")
     if len(pieces) != 1:
         raise source.fail("Piece", f"{len(pieces)} pieces, one is needed")
     piece = pieces[0]
-    n, m = _count(piece, "NumberOfPoints", source), _count(piece, "NumberOfPolys", source)
-    if any(_count(piece, f"NumberOf{kind}", source) for kind in ("Verts", "Lines", "Strips")):
+    n, m = count(piece, "NumberOfPoints", source), count(piece, "NumberOfPolys", source)
+    if any(count(piece, f"NumberOf{kind}", source) for kind in ("Verts", "Lines", "Strips")):
         raise InputError(path, "Piece", "holds vertices, lines or strips beside polygons", "export triangles alone")
     polys = {node.get("Name"): node for node in piece.findall("Polys/DataArray")}
     place = piece.find("Points/DataArray")
     if place is None or not {"connectivity", "offsets"} <= set(polys):
         raise source.fail("Polys", "points or polygons are missing")
-    points = _array(place, n, source, 3).reshape(n, 3).astype(np.float64)
-    if not (_array(polys["offsets"], m, source) == 3 * np.arange(1, m + 1)).all():
+    points = array(place, n, source, 3).reshape(n, 3).astype(np.float64)
+    if not (array(polys["offsets"], m, source) == 3 * np.arange(1, m + 1)).all():
         raise InputError(path, "Polys", "not all polygons are triangles", "triangulate the surface")
-    nodes = _array(polys["connectivity"], 3 * m, source).reshape(m, 3)
-    return Surface(points, index_array(nodes, path), _data(piece, "PointData", n, source), _data(piece, "CellData", m, source))
-
-
-def _element(name: str, values: NDArray[Any]) -> str:
-    """One DataArray element with inline base64."""
-    values = np.ascontiguousarray(values)
-    if values.dtype == np.bool_:
-        values = values.astype(np.uint8)
-    raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
-    text = base64.b64encode(len(raw).to_bytes(8, "little") + raw).decode()
-    width = values.shape[1] if values.ndim > 1 else 1
-    kind = NAMES[values.dtype.newbyteorder("=")]
-    return f'<DataArray type="{kind}" Name="{name}" NumberOfComponents="{width}" format="binary">{text}</DataArray>'
+    nodes = array(polys["connectivity"], 3 * m, source).reshape(m, 3)
+    return Surface(points, index_array(nodes, path), data_arrays(piece, "PointData", n, source), data_arrays(piece, "CellData", m, source))
 
 
 def write_vtp(path: Path, surface: Surface) -> None:
@@ -212,7 +44,7 @@ def write_vtp(path: Path, surface: Surface) -> None:
     n, m = len(surface.points_mm), len(surface.triangles)
 
     def block(tag: str, arrays: Mapping[str, NDArray[Any]]) -> str:
-        return f"<{tag}>" + "".join(_element(name, values) for name, values in arrays.items()) + f"</{tag}>"
+        return f"<{tag}>" + "".join(element(name, values) for name, values in arrays.items()) + f"</{tag}>"
 
     polys = {"connectivity": surface.triangles.ravel().astype(np.int64), "offsets": 3 * np.arange(1, m + 1, dtype=np.int64)}
     lines = [
