@@ -56,6 +56,8 @@ def _offsets(stack: Stack) -> NDArray[np.float64]:
     first = stack.first
     away = np.array([plane[0].position - first.position for plane in stack.planes])
     out = np.stack([away @ first.along_row / first.pixel_mm[1], away @ first.along_column / first.pixel_mm[0]], axis=1)
+    # positions are written with limited digits: an offset of nearly whole pixels is one
+    out = np.where(np.abs(out - np.rint(out)) < 0.01, np.rint(out), out)
     return out if np.abs(out).max() > OFFSET_PIXELS else np.zeros_like(out)
 
 
@@ -78,9 +80,12 @@ def _place(
     """A slice (rows, columns) moved by `shift` (columns, rows) pixels on a grid of `shape` (rows, columns), linear between pixels."""
     if shape == values.shape and not shift.any():
         return values
-    canvas = np.full(shape, fill)
-    canvas[: values.shape[0], : values.shape[1]] = values
-    out: NDArray[np.float64] = ndimage.shift(canvas, shift[::-1], order=1, mode="constant", cval=fill)
+    move = shift[::-1]
+    out: NDArray[np.float64] = ndimage.affine_transform(values, np.ones(2), -move, output_shape=shape, order=1, mode="nearest")
+    for axis in range(2):
+        source = np.arange(shape[axis]) - move[axis]
+        beyond = (source < -0.5) | (source > values.shape[axis] - 0.5)
+        out[(beyond, slice(None)) if axis == 0 else (slice(None), beyond)] = fill
     return np.rint(out) if whole else out
 
 

@@ -25,7 +25,7 @@ MAX_FILES = 50_000
 MODALITY = 0x00080060
 """Always asked for: an empty list of tags would mean all of them."""
 
-MAX_MEMBER_BYTES = 1_000_000_000
+MAX_MEMBER_BYTES = 600_000_000
 """A zipped file is held in memory while it is read."""
 
 MAX_TOTAL_BYTES = 20_000_000_000
