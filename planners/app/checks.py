@@ -14,6 +14,7 @@ VERIFY = {
     "niederer": "solvers.verify.niederer",
     "planar": "solvers.verify.planar",
     "eikonal": "solvers.verify.eikonal",
+    "ecg": "solvers.verify.ecg",
 }
 BENCH = {
     "ionic": "solvers.bench.ionic",

@@ -173,3 +173,30 @@ def eliminate(matrix: NDArray[np.float64], rhs: NDArray[np.float64]) -> bool:
         for m in range(rhs.shape[1]):
             rhs[j, m] /= matrix[j, j]
     return True
+
+
+@njit(cache=True, nogil=True)
+def segment_potential(
+    places: NDArray[np.float64],
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    radius: float,
+    divisor: float,
+    out: NDArray[np.float64],
+) -> None:
+    """Mean of 1 / (divisor * distance) over a segment, into out (n,), for places (n, 3); nearer than the radius counts as at the radius."""
+    length = np.sqrt(((end - start) ** 2).sum())
+    axis = (end - start) / max(length, 1e-300)
+    for i in range(len(places)):
+        away = places[i] - start
+        along = away[0] * axis[0] + away[1] * axis[1] + away[2] * axis[2]
+        total2 = away[0] * away[0] + away[1] * away[1] + away[2] * away[2]
+        if length < 1e-6:
+            out[i] = 1.0 / (divisor * max(np.sqrt(total2), radius))
+            continue
+        off2 = max(total2 - along * along, 0.0)
+        # beside the electrode its surface is the nearest that counts; beyond its ends the distance to the end is
+        beyond = max(-along, along - length, 0.0)
+        off2 = max(off2, radius * radius - beyond * beyond)
+        a, b = np.sqrt(off2 + along * along), np.sqrt(off2 + (along - length) ** 2)
+        out[i] = np.log((a + b + length) / (a + b - length)) / (divisor * length)
