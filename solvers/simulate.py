@@ -23,6 +23,7 @@ from twin.errors import InputError, RunFailed
 from twin.experiment import Activations, Result, Status, Stimulus
 from twin.io import opencarp
 from twin.io.source import did_you_mean
+from twin.io.volume_mesh import SUFFIXES, read_volume
 from twin.mesh import NON_CONDUCTING, REGIONS, HeartMesh
 
 __all__ = ["Experiment", "Scene", "SimMesh", "load_experiment", "load_mesh", "run_experiment", "set_up"]
@@ -46,11 +47,11 @@ class SimMesh:
 
 
 def load_mesh(source: BoxSpec | Path) -> SimMesh:
-    """A box, a HeartMesh .npz, a heart.vtu written by vtwin, or an openCARP prefix. Raises InputError."""
+    """A box, a HeartMesh .npz, a .vtu, .msh, .exo or .vtk with fibres, or an openCARP prefix. Raises InputError."""
     if isinstance(source, BoxSpec):
         return _of_heart(box_mesh(source.size_mm, source.spacing_mm, source.fibre, source.variant))
-    if source.suffix == ".vtu":
-        return _read_vtu(source)
+    if source.suffix in SUFFIXES and source.suffix not in opencarp.TEXT + opencarp.BINARY:
+        return _read_volume(source)
     if source.suffix == ".npz":
         if not source.is_file():
             raise InputError(source, "file", "does not exist", "check the path and the spelling")
@@ -63,30 +64,25 @@ def load_mesh(source: BoxSpec | Path) -> SimMesh:
     if opencarp.exists(source):
         carp = opencarp.read(source)
         return SimMesh(carp.points_mm, carp.tets, carp.fibre, carp.tag, {})
-    raise InputError(source, "mesh.file", "no .npz, .vtu or openCARP mesh (.pts, .bpts) of this name", "check the path and the spelling")
+    raise InputError(
+        source,
+        "mesh.file",
+        "no .npz, .vtu, .msh, .exo, .vtk or openCARP mesh (.pts, .bpts) of this name",
+        "check the path and the spelling",
+    )
 
 
 def _of_heart(mesh: HeartMesh) -> SimMesh:
     return SimMesh(mesh.points_mm, mesh.tets, mesh.fibre, mesh.region.astype(np.int32), dict(REGIONS))
 
 
-def _read_vtu(path: Path) -> SimMesh:
-    import meshio
-
-    if not path.is_file():
-        raise InputError(path, "file", "does not exist", "check the path and the spelling")
-    try:
-        grid = meshio.read(path)
-        tets = grid.cells_dict["tetra"].astype(np.int32)
-        region, fibre = (grid.cell_data_dict[name]["tetra"] for name in ("region", "fibre"))
-    except KeyError as error:
-        raise InputError(path, str(error).strip("'"), "is not in the file", "write the mesh with `vtwin mesh`") from None
-    except (Exception, SystemExit) as error:  # meshio raises many kinds, and exits on some files
-        raise InputError(path, "file", f"cannot be read as VTU ({error})", "write the mesh with `vtwin mesh`") from None
-    m = len(tets)
-    mesh = HeartMesh(grid.points.astype(float), tets, region.astype(np.int16).reshape(m), {}, fibre.astype(float), fibre.astype(float))
-    mesh.check(str(path))
-    return _of_heart(mesh)
+def _read_volume(path: Path) -> SimMesh:
+    mesh = read_volume(path)
+    if mesh.fibre is None:
+        raise InputError(path, "fibre", "is not in the file", "write the mesh with `vtwin mesh`, or convert it with its fibres")
+    # a .vtu without names is one that was made for vtwin: its numbers are vtwin's
+    names = dict(mesh.names) or (dict(REGIONS) if path.suffix == ".vtu" else {})
+    return SimMesh(mesh.points_mm, mesh.tets, mesh.fibre, mesh.region, names)
 
 
 @dataclass(frozen=True)

@@ -332,7 +332,7 @@ def test_vtu_with_region_and_fibre_is_read(tmp_path):
     assert np.array_equal(read.tets, mesh.tets)
     assert np.allclose(read.fibre, mesh.fibre)
     (tmp_path / "bad.vtu").write_text("<VTKFile>")
-    with pytest.raises(InputError, match="cannot be read as VTU"):
+    with pytest.raises(InputError, match="is not XML"):
         load_mesh(tmp_path / "bad.vtu")
 
 

@@ -10,6 +10,7 @@ import binascii
 import re
 import xml.etree.ElementTree as ElementTree
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from twin.io.source import DEFLATE_LIMIT, read_bytes
 
 MAX_BYTES = 1_000_000_000
 MAX_VALUES = 300_000_000
+MAX_TEXT = 1_000_000
+BLOCK_BYTES = 1 << 20
 TYPES = {f"{kind}{bits}": f"{kind[0].lower()}{bits // 8}" for kind in ("Int", "UInt", "Float") for bits in (8, 16, 32, 64)}
 NAMES = {np.dtype(code): name for name, code in TYPES.items() if code != "f1" and code != "f2"}
 
@@ -182,3 +185,58 @@ def element(name: str, values: NDArray[Any]) -> str:
     width = values.shape[1] if values.ndim > 1 else 1
     kind = NAMES[values.dtype.newbyteorder("=")]
     return f'<DataArray type="{kind}" Name="{name}" NumberOfComponents="{width}" format="binary">{text}</DataArray>'
+
+
+def packed_element(name: str, values: NDArray[Any]) -> str:
+    """One DataArray element, zlib in blocks of a megabyte, inline base64: for files whose root says vtkZLibDataCompressor and UInt64."""
+    values = np.ascontiguousarray(values)
+    raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    pieces = [zlib.compress(raw[i : i + BLOCK_BYTES], 3) for i in range(0, len(raw), BLOCK_BYTES)]
+    numbers = [len(pieces), BLOCK_BYTES, len(raw) % BLOCK_BYTES, *map(len, pieces)] if pieces else [0, BLOCK_BYTES, 0]
+    text = base64.b64encode(np.array(numbers, "<u8").tobytes()).decode() + base64.b64encode(b"".join(pieces)).decode()
+    width = values.shape[1] if values.ndim > 1 else 1
+    kind = NAMES[values.dtype.newbyteorder("=")]
+    return f'<DataArray type="{kind}" Name="{name}" NumberOfComponents="{width}" format="binary">{text}</DataArray>'
+
+
+def string_element(name: str, values: Sequence[str]) -> str:
+    """An array of text for FieldData, as VTK writes it: codes of the letters, each text ended by a zero."""
+    codes = " ".join(str(code) for value in values for code in (*value.encode(), 0))
+    return f'<Array type="String" Name="{name}" NumberOfTuples="{len(values)}" format="ascii">{codes}</Array>'
+
+
+def strings(node: ElementTree.Element, source: Source) -> list[str]:
+    """Texts of a String array, short ones only. Raises InputError."""
+    field, encoding, text = (node.get("Name") or "Array")[:40], node.get("format"), (node.text or "").strip()
+    if encoding == "ascii":
+        words = text.split()
+        if len(words) > MAX_TEXT or not all(word.isdigit() and int(word) < 256 for word in words):
+            raise source.fail(field, "is not text")
+        data = bytes(int(word) for word in words)
+    elif encoding == "binary":
+        stream = "".join(text.split()).encode("ascii", "replace")
+        data = _block(stream, False, _stored(stream, False, source, field), source, field)
+    elif encoding == "appended" and re.fullmatch(r"\d{1,12}", node.get("offset", "")):
+        stream = source.appended[int(node.get("offset", "0")) :]
+        stream = stream if source.appended_is_raw else stream.rstrip()
+        data = _block(stream, source.appended_is_raw, _stored(stream, source.appended_is_raw, source, field), source, field)
+    else:
+        raise source.fail(field, f"format {encoding!r} is not read")
+    return [part.decode("utf-8", "replace") for part in data.split(b"\0")[:-1]]
+
+
+def _stored(stream: bytes, is_raw: bool, source: Source, field: str) -> int:
+    """Bytes that an array's own header announces, at most MAX_TEXT."""
+    item = source.length.itemsize
+    size = item * (3 if source.zlib else 1)
+    part = stream[:size] if is_raw else _unbase64(stream[: (size + 2) // 3 * 4], source, field)[:size]
+    if len(part) < size:
+        raise source.fail(field, "truncated")
+    numbers = np.frombuffer(part, source.length).astype(np.int64).tolist()
+    total = numbers[0]
+    if source.zlib:
+        blocks, block, last = numbers
+        total = (blocks - 1) * block + (last or block) if blocks else 0
+    if not 0 <= total <= MAX_TEXT:
+        raise source.fail(field, f"{total} bytes of text are not believed")
+    return int(total)

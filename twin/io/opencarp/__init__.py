@@ -6,11 +6,13 @@ Facts from openCARP's public manual (https://opencarp.org/documentation, file fo
 from twin.io.opencarp.elements import ELEMENTS
 from twin.io.opencarp.fields import read_dat, read_surf, read_vtx, write_dat, write_surf, write_vtx
 from twin.io.opencarp.igb import Igb, read_igb, write_igb
-from twin.io.opencarp.mesh import CarpMesh, exists, prefix_of, read, write
+from twin.io.opencarp.mesh import BINARY, TEXT, CarpMesh, exists, prefix_of, read, write
 from twin.io.opencarp.par import format_par, parse_par
 
 __all__ = [
+    "BINARY",
     "ELEMENTS",
+    "TEXT",
     "CarpMesh",
     "Igb",
     "exists",
