@@ -35,41 +35,13 @@ DEFAULT_DT_US = Param(
 )
 OUTPUT_EVERY_MS = 1.0
 TISSUE_FIELDS = frozenset(
-    [
-        "regions",
-        "ionic",
-        "cell",
-        "d_l_mm2_ms",
-        "d_t_mm2_ms",
-        "membrane",
-        "scale",
-        "speed_l_m_s",
-        "speed_t_m_s",
-        "intracellular_s_m",
-        "extracellular_s_m",
-    ]
+    {"regions", "ionic", "cell", "d_l_mm2_ms", "d_t_mm2_ms", "membrane", "scale", "speed_l_m_s", "speed_t_m_s"}
+    | {"intracellular_s_m", "extracellular_s_m"}
 )
-STIMULUS_FIELDS = frozenset(["name", "box", "sphere", "nodes", "strength_uA_mm3", "duration_ms", "start_ms"])
+STIMULUS_FIELDS = frozenset(("name", "box", "sphere", "nodes", "strength_uA_mm3", "duration_ms", "start_ms", "site", "radius_mm"))
 EXPERIMENT_FIELDS = frozenset(
-    [
-        "where",
-        "mesh",
-        "tissue",
-        "stimuli",
-        "method",
-        "dt_ms",
-        "duration_ms",
-        "theta",
-        "scheme",
-        "correction",
-        "quiet_ms",
-        "precision",
-        "threshold_mv",
-        "recovery_mv",
-        "probes_mm",
-        "probe_every_ms",
-        "expected",
-    ]
+    {"where", "mesh", "tissue", "stimuli", "method", "dt_ms", "duration_ms", "theta", "scheme", "correction", "quiet_ms", "precision"}
+    | {"threshold_mv", "recovery_mv", "probes_mm", "probe_every_ms", "expected", "frames_every_ms"}
 )
 """What this exporter knows how to write or reports; any other field in use is refused (tissue, stimuli) or reported."""
 
@@ -125,14 +97,16 @@ def export_opencarp(experiment: Experiment, out: Path, binary: bool = False) -> 
 
 def _only_known(experiment: Experiment) -> None:
     """Raise InputError for settings of tissue or stimuli that were added after this exporter was written and are in use."""
+    if experiment.start_from is not None:
+        raise InputError(experiment.where, "start.from", "openCARP cannot start from a state of vtwin", "leave it out of the experiment")
     for name, specs, known in (("tissue", experiment.tissue, TISSUE_FIELDS), ("stimulus", experiment.stimuli, STIMULUS_FIELDS)):
         for index, spec in enumerate(specs):
-            for extra in _changed_fields(spec, known):
+            for extra in changed_fields(spec, known):
                 remedy = "leave it out of the experiment that is exported"
                 raise InputError(experiment.where, f"{name}[{index}].{extra}", "has no counterpart in openCARP that vtwin knows", remedy)
 
 
-def _changed_fields(spec: Any, known: frozenset[str]) -> list[str]:
+def changed_fields(spec: Any, known: frozenset[str]) -> list[str]:
     """Fields outside `known` that do not have their default."""
     out = []
     for f in fields(spec):
@@ -169,7 +143,7 @@ def _solver(experiment: Experiment, notes: list[str]) -> dict[str, Value]:
     dt_us = DEFAULT_DT_US.value if experiment.dt_ms is None else round(experiment.dt_ms * 1000.0, 9)
     if experiment.dt_ms is None:
         notes.append(f"dt: the experiment leaves it to the solver, {dt_us:g} us is written")
-    every = min(OUTPUT_EVERY_MS, experiment.duration_ms)
+    every = min(experiment.frames_every_ms or OUTPUT_EVERY_MS, experiment.duration_ms)
     if every * 1000.0 < dt_us:
         raise InputError(experiment.where, "solver.duration", "is shorter than a time step", "simulate longer")
     return {
@@ -315,11 +289,11 @@ def _losses(experiment: Experiment, notes: list[str]) -> None:
         notes.append("expect: not exported, compare out/init_acts_first-thresh.dat yourself")
     if experiment.probes_mm:
         notes.append("record.probes: written as trace_node, at the nearest nodes")
-    notes += [f"{name}: not exported" for name in _changed_fields(experiment, EXPERIMENT_FIELDS)]
+    notes += [f"{name}: not exported, no counterpart" for name in changed_fields(experiment, EXPERIMENT_FIELDS)]
     if isinstance(experiment.mesh, BoxSpec):
         notes.append("mesh.box: written as a mesh; its stimuli as node lists")
-    elif any(s.box or s.sphere for s in experiment.stimuli):
-        notes.append("stimulus boxes and spheres: written as node lists")
+    elif any(not s.nodes for s in experiment.stimuli):
+        notes.append("stimulus places: written as node lists")
 
 
 def _readme(experiment: Experiment, files: Sequence[str], notes: Sequence[str], binary: bool) -> str:

@@ -20,7 +20,7 @@ from twin.io import opencarp
 from twin.io.source import read_text
 
 MAX_INDEX = 10_000
-_OUTPUT_ONLY = ("simID", "timedt", "spacedt", "output_level", "gridout_i", "gridout_e", "num_LATs")
+_OUTPUT_ONLY = ("simID", "timedt", "spacedt", "output_level", "gridout_i", "gridout_e")
 _INDEX = re.compile(r"\[(\d{1,6})\]")
 
 
@@ -55,8 +55,8 @@ def import_opencarp(path: Path) -> tuple[Experiment, tuple[str, ...]]:
         probes_mm=probes,
         probe_every_ms=keys.number("tracedt", 1.0),
     )
-    for name in _OUTPUT_ONLY:
-        keys.values.pop(name, None)
+    if said := [name for name in _OUTPUT_ONLY if keys.values.pop(name, None) is not None]:
+        notes.append(f"{', '.join(said)}: only about openCARP's output; vtwin writes frames where [record] asks for them")
     keys.all_used()
     notes.append("solver.scheme: openCARP's Crank-Nicolson with full mass is vtwin's 'reference'; 'explicit' is faster")
     return experiment, tuple(notes)

@@ -1,4 +1,4 @@
-"""An experiment as the text of an experiment file, which `load_experiment` reads as the same experiment."""
+"""An experiment that was read from another program as the text of an experiment file, which `load_experiment` reads as the same."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from solvers.exchange.opencarp_export import pulse_trains
+from solvers.exchange.opencarp_export import EXPERIMENT_FIELDS, STIMULUS_FIELDS, TISSUE_FIELDS, changed_fields, pulse_trains
 from solvers.experiment import BoxSpec, Experiment, StimulusSpec, TissueSpec
+from twin.errors import InputError
 
 
 def experiment_toml(experiment: Experiment, folder: Path, comments: Sequence[str] = ()) -> str:
-    """TOML of an experiment to be written into `folder` (the mesh is named relative to it); comments go on top."""
+    """TOML of an experiment to be written into `folder` (the mesh is named relative to it); comments go on top.
+
+    Raises InputError for settings that other programs' files do not bring and this writer therefore does not know.
+    """
+    unknown = changed_fields(experiment, EXPERIMENT_FIELDS - {"expected"})
+    unknown += [name for t in experiment.tissue for name in changed_fields(t, TISSUE_FIELDS)]
+    unknown += [name for s in experiment.stimuli for name in changed_fields(s, STIMULUS_FIELDS - {"site", "radius_mm"})]
+    if unknown:
+        raise InputError(experiment.where, unknown[0], "is not written to experiment files by vtwin", "copy it by hand")
     blocks = ["".join(f"# {line}\n" for line in comments) + "[mesh]\n" + _mesh(experiment.mesh, folder)]
     blocks += [_tissue(t, experiment.method) for t in experiment.tissue]
     blocks += [_stimulus(s) for s in experiment.stimuli]
     blocks += [_solver(experiment), _record(experiment)]
-    if experiment.expected:
-        rows = [f"{{ at = {_list(e.at_mm)}, value = {e.value_ms!r}, within = {e.within_ms!r} }}" for e in experiment.expected]
-        blocks.append(f"[expect]\nactivation_ms = [{', '.join(rows)}]\n")
     return "\n".join(blocks)
 
 
@@ -105,6 +111,8 @@ def _solver(e: Experiment) -> str:
 
 def _record(e: Experiment) -> str:
     lines = ["[record]", f"activation = {{ threshold = {e.threshold_mv!r}, recovery = {e.recovery_mv!r} }}"]
+    if e.frames_every_ms is not None:
+        lines.append(f"frames = {{ every = {e.frames_every_ms!r} }}")
     if e.probes_mm:
         lines.append("probes = [" + ", ".join(_list(p) for p in e.probes_mm) + "]")
     lines.append(f"probe_every = {e.probe_every_ms!r}")
