@@ -62,7 +62,7 @@ def _pattern(tets, n, node_start, tet):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _fill(points, tets, fibre, d_l, d_t, node_start, tet, start, column, stiffness, mass, lumped):  # type: ignore[no-untyped-def]
+def _fill(points, tets, tensor, node_start, tet, start, column, stiffness, mass, lumped):  # type: ignore[no-untyped-def]
     for i in prange(points.shape[0]):
         grad = np.empty((4, 3))
         for k in range(node_start[i], node_start[i + 1]):
@@ -72,9 +72,9 @@ def _fill(points, tets, fibre, d_l, d_t, node_start, tet, start, column, stiffne
             for a in range(4):
                 if tets[t, a] == i:
                     own = a
-            fx, fy, fz = fibre[t, 0], fibre[t, 1], fibre[t, 2]
-            along = (d_l[t] - d_t[t]) * (grad[own, 0] * fx + grad[own, 1] * fy + grad[own, 2] * fz)
-            qx, qy, qz = d_t[t] * grad[own, 0] + along * fx, d_t[t] * grad[own, 1] + along * fy, d_t[t] * grad[own, 2] + along * fz
+            gx, gy, gz = grad[own, 0], grad[own, 1], grad[own, 2]
+            xx, yy, zz, yz, xz, xy = tensor[t, 0], tensor[t, 1], tensor[t, 2], tensor[t, 3], tensor[t, 4], tensor[t, 5]
+            qx, qy, qz = xx * gx + xy * gy + xz * gz, xy * gx + yy * gy + yz * gz, xz * gx + yz * gy + zz * gz
             lumped[i] += six_volume / 24.0
             for a in range(4):
                 if a == own:
@@ -117,17 +117,15 @@ def pattern(tets: NDArray[np.int32], n: int) -> tuple[NDArray[np.int64], NDArray
 def assemble(
     points_mm: NDArray[np.float64],
     tets: NDArray[np.int32],
-    fibre: NDArray[np.float64],
-    d_l: NDArray[np.float64],
-    d_t: NDArray[np.float64],
+    tensor: NDArray[np.float64],
     start: NDArray[np.int64],
     column: NDArray[np.int32],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Off-diagonal stiffness and consistent mass on the given pattern, and the lumped mass (n,) mm^3.
 
-    The tensor of a tetrahedron is d_t I + (d_l - d_t) f f^T, mm^2/ms; stiffness rows sum to zero, mass rows to the lumped mass.
+    tensor (m, 6): xx, yy, zz, yz, xz, xy of each tetrahedron, mm^2/ms. Stiffness rows sum to zero, mass rows to the lumped mass.
     """
     node_start, tet = _tets_of_nodes(tets, len(points_mm))
     stiffness, mass, lumped = np.zeros(len(column)), np.zeros(len(column)), np.zeros(len(points_mm))
-    _fill(points_mm, tets, fibre, d_l, d_t, node_start, tet, start, column, stiffness, mass, lumped)
+    _fill(points_mm, tets, tensor, node_start, tet, start, column, stiffness, mass, lumped)
     return stiffness, mass, lumped

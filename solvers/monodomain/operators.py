@@ -52,9 +52,11 @@ def build(
     d_l: NDArray[np.float64],
     d_t: NDArray[np.float64],
     conducting: NDArray[np.bool_] | None = None,
+    tensor: NDArray[np.float64] | None = None,
 ) -> Operators:
     """Assemble the operators; `conducting` (m,) leaves out scar and lesions, and nodes that touch nothing else.
 
+    tensor (m, 6) mm^2/ms: xx, yy, zz, yz, xz, xy, in place of d_t I + (d_l - d_t) f f^T.
     Raises InputError for coordinates, fibres or coefficients that are not finite, and for negative coefficients.
     """
     for name, values in (("points_mm", points_mm), ("fibre", fibre), ("d_l", d_l), ("d_t", d_t)):
@@ -70,10 +72,19 @@ def build(
     local[nodes] = np.arange(len(nodes), dtype=np.int32)
     inner = np.ascontiguousarray(local[tets[keep]], np.int32)
     start, column = sparse_assembly.pattern(inner, len(nodes))
-    f, along, across = (np.ascontiguousarray(a[keep], float) for a in (fibre, d_l, d_t))
-    stiffness, mass, lumped = sparse_assembly.assemble(np.ascontiguousarray(points_mm[nodes]), inner, f, along, across, start, column)
+    of_tet = fibre_tensor(fibre[keep], d_l[keep], d_t[keep]) if tensor is None else np.ascontiguousarray(tensor[keep], float)
+    stiffness, mass, lumped = sparse_assembly.assemble(np.ascontiguousarray(points_mm[nodes]), inner, of_tet, start, column)
     per_row = np.repeat(lumped, np.diff(start))
     return Operators(nodes, start.astype(np.int32), column, stiffness / per_row, mass / per_row, lumped)
+
+
+SYMMETRIC = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+"""Which entries of a symmetric matrix its six components are."""
+
+
+def fibre_tensor(fibre: NDArray[np.float64], d_l: NDArray[np.float64], d_t: NDArray[np.float64]) -> NDArray[np.float64]:
+    """d_t I + (d_l - d_t) f f^T as (m, 6) components, mm^2/ms."""
+    return np.stack([d_t * (x == y) + (d_l - d_t) * fibre[:, x] * fibre[:, y] for x, y in SYMMETRIC], axis=1)
 
 
 def products_needed(theta: float, share: float = 0.1) -> int:
