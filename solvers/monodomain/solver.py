@@ -92,9 +92,9 @@ class Monodomain:
     """Solver on the conducting part of a mesh.
 
     points_mm (n, 3), tets (m, 4), fibre (m, 3), d_l, d_t (m,) mm^2/ms, conducting (m,) bool (None: all), kappa_l, kappa_t (m,) factors on
-    d_l and d_t that correct the velocity for the mesh (None: 1). `cells` is called once with the mesh nodes (k,) int32 in the solver's
-    order and returns their Cells, for example `lambda nodes: Cells(models, region_of_node[nodes])`. beats: folder to which the log of
-    beats is streamed (None: it stays in memory and grows).
+    d_l and d_t (None: 1), tensor (m, 6) in place of all these (what `correction.correct` returns). `cells` is called once with the
+    mesh nodes (k,) int32 in the solver's order and returns their Cells, for example `lambda nodes: Cells(models,
+    region_of_node[nodes])`. beats: folder to which the log of beats is streamed (None: it stays in memory and grows).
     """
 
     def __init__(
@@ -110,13 +110,14 @@ class Monodomain:
         conducting: NDArray[np.bool_] | None = None,
         kappa_l: NDArray[np.float64] | None = None,
         kappa_t: NDArray[np.float64] | None = None,
+        tensor: NDArray[np.float64] | None = None,
         beats: Path | None = None,
     ) -> None:
         settings = settings or Settings()
         d_l = d_l if kappa_l is None else d_l * kappa_l
         d_t = d_t if kappa_t is None else d_t * kappa_t
         self.points_mm = points_mm
-        self.ops = operators.build(points_mm, tets, fibre, d_l, d_t, conducting)
+        self.ops = operators.build(points_mm, tets, fibre, d_l, d_t, conducting, tensor)
         products = operators.products_needed(settings.theta) if settings.products is None else settings.products
         self.limit_ms = operators.stability_limit_ms(self.ops, settings.theta, products)
         explicit = settings.scheme == "explicit"
