@@ -169,7 +169,7 @@ def test_bad_files_are_one_line_each(tmp_path: Path) -> None:
         (b"", "is empty"),
         (data[: len(data) // 2], "truncated"),
         (data[:120], "no end"),
-        (b"NRRX" + data[4:], "neither NRRD nor NIfTI-1"),
+        (b"NRRX" + data[4:], "no label format"),
         (b"NRRD0009" + data[8:], "NRRD0001"),
         (data.replace(b"gzip", b"bzip2"), "encoding"),
         (data.replace(b"left-posterior-superior", b"scanner-xyz"), "where left is"),

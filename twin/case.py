@@ -305,7 +305,7 @@ def read_patient(case: Case) -> Patient:
     `case.virtual_infarct` is not applied: that is for who makes virtual patients.
     """
     notes = Notes(case.accept)
-    volume = read_labels(case.labels_path, case.labels)
+    volume = read_labels(case.labels_path, case.labels, notes=notes)
     check_heart(volume, case.labels_path, notes)
 
     def virtual(section: str) -> bool:

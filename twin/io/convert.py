@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from twin.errors import InputError
+from twin.io.dicom_seg_write import write_dicom_seg
 from twin.io.labels import read_labels
+from twin.io.mha import write_mha
 from twin.io.nifti import write_nifti
 from twin.io.nrrd import write_nrrd
 from twin.io.surfaces import read_surface, write_surface
 from twin.volume import LabelVolume
 
-LABEL_SUFFIXES = (".nrrd", ".nii", ".nii.gz")
+LABEL_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".dcm")
 SURFACE_SUFFIXES = (".vtp", ".ply", ".stl", ".obj", ".npz")
 
 
@@ -28,8 +30,9 @@ def kind_of(path: Path) -> str:
 
 
 def write_labels(path: Path, volume: LabelVolume) -> None:
-    """Write labels as NRRD or NIfTI-1, by suffix."""
-    (write_nrrd if path.name.lower().endswith(".nrrd") else write_nifti)(path, volume)
+    """Write labels as NRRD, NIfTI-1, MetaImage or DICOM SEG, by suffix."""
+    writers = {".nrrd": write_nrrd, ".nii": write_nifti, ".gz": write_nifti, ".mha": write_mha, ".dcm": write_dicom_seg}
+    writers[path.suffix.lower()](path, volume)
 
 
 def convert_labels(source: Path, target: Path, labels: Mapping[str, int] | None = None) -> list[str]:

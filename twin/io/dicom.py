@@ -89,14 +89,29 @@ def _place(
     return np.rint(out) if whole else out
 
 
-def _affine(stack: Stack, low: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    first = stack.first
+def grid(stack: Stack, where: Path) -> tuple[NDArray[np.float64], tuple[int, int, int], NDArray[np.float64]]:
+    """Voxel index to LPS mm (4, 4), shape (ni, nj, nk), and how far each plane is to be shifted on that grid (nk, 2) in pixels.
+
+    Raises InputError if its slices do not overlap or the grid is none.
+    """
+    first, offsets, depths = stack.first, _offsets(stack), stack.depths_mm
+    low = np.floor(offsets.min(axis=0) + 1e-6)
+    size = np.array([first.storage.columns, first.storage.rows])
+    whole = size + np.ceil(offsets.max(axis=0) - low - 1e-6).astype(int)
+    if (whole > 2 * size).any():
+        raise InputError(where, "ImagePositionPatient", "slices of one stack hardly overlap", "export one stack of slices")
+    step, count = stack.step_mm, 1
+    if len(depths) > 1:
+        count = round(float(depths[-1] - depths[0]) / step) + 1
+        step = float(depths[-1] - depths[0]) / (count - 1)
     affine = np.eye(4)
     affine[:3, 0] = first.along_row * first.pixel_mm[1]
     affine[:3, 1] = first.along_column * first.pixel_mm[0]
     affine[:3, 2] = first.normal * step
     affine[:3, 3] = first.position + affine[:3, :2] @ low
-    return affine
+    shape = (int(whole[0]), int(whole[1]), count)
+    check_affine(affine, shape, where, "ImageOrientationPatient", image=True)
+    return affine, shape, offsets - low
 
 
 def _fill_planes(stack: Stack, arrays: Sequence[NDArray[Any]], shifts: NDArray[np.float64], where: Path, notes: Notes) -> None:
@@ -170,30 +185,21 @@ def load(stack: Stack, where: Path, notes: Notes | None = None) -> Image | CineS
         notes.suspect(doubt.code, where, doubt.field, doubt.problem, doubt.remedy)
     for note in stack.notes:
         notes.add(f"{where.name}: {note}")
-    offsets = _offsets(stack)
-    low = np.floor(offsets.min(axis=0) + 1e-6)
-    storage = stack.first.storage
-    size = np.array([storage.columns, storage.rows]) + np.ceil(offsets.max(axis=0) - low - 1e-6).astype(int)
-    if (size > 2 * np.array([storage.columns, storage.rows])).any():
-        raise InputError(where, "ImagePositionPatient", "slices of one stack hardly overlap", "export one stack of slices")
+    affine, size, offsets = grid(stack, where)
     if offsets.any():
-        _say_offsets(stack, offsets, where, notes)
+        _say_offsets(stack, _offsets(stack), where, notes)
     frames = [frame for plane in stack.planes for frame in plane]
     dtype = value_type(frames)
-    total = int(size[0]) * int(size[1]) * len(frames) * dtype.itemsize
+    total = size[0] * size[1] * len(frames) * dtype.itemsize
     if total > MAX_IMAGE_BYTES:
         raise InputError(where, "images", f"one stack takes {total / 1e6:.0f} MB, the limit is {MAX_IMAGE_BYTES / 1e6:.0f}", "crop it")
     # one block for a still volume: its slices are views, and (ni, nj, nk) is a view of it too
     block = np.empty((len(frames), size[1], size[0]), dtype)
     ends = np.cumsum([0, *(len(plane) for plane in stack.planes)])
     arrays = [block[a:b] for a, b in pairwise(ends)]
-    _fill_planes(stack, arrays, offsets - low, where, notes)
-    depths, step = stack.depths_mm, stack.step_mm
+    _fill_planes(stack, arrays, offsets, where, notes)
+    depths, step = stack.depths_mm, float(np.linalg.norm(affine[:3, 2]))
     uneven = any(doubt.code in ("missing_slices", "uneven_slices") for doubt in stack.doubts)
-    if len(depths) > 1:
-        step = float((depths[-1] - depths[0]) / round((depths[-1] - depths[0]) / step))
-    affine = _affine(stack, low, step)
-    check_affine(affine, (int(size[0]), int(size[1]), len(depths)), where, "ImageOrientationPatient", image=True)
     said = (affine, stack.first.modality, stack.first.thickness_mm, where.name)
     if stack.cine:
         slices = [CineSlice(a.transpose(2, 1, 0), *_beat(stack, k, notes)) for k, a in enumerate(arrays)]

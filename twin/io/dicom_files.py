@@ -66,8 +66,8 @@ class DicomFile:
 
 
 @contextmanager
-def guarded(where: str, field: str = "file") -> Iterator[None]:
-    """Any exception of a parser becomes one InputError that quotes nothing of the file; pydicom's warnings are kept quiet."""
+def quiet() -> Iterator[None]:
+    """Warnings and log lines of pydicom and highdicom, which may quote values of a file, are dropped."""
     loggers = [logging.getLogger("pydicom"), logging.getLogger("highdicom")]
     states = [logger.disabled for logger in loggers]
     for logger in loggers:
@@ -76,13 +76,21 @@ def guarded(where: str, field: str = "file") -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    finally:
+        for logger, state in zip(loggers, states, strict=True):
+            logger.disabled = state
+
+
+@contextmanager
+def guarded(where: str, field: str = "file") -> Iterator[None]:
+    """Any exception of a parser becomes one InputError that quotes nothing of the file."""
+    try:
+        with quiet():
+            yield
     except VtwinError:
         raise
     except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
         raise InputError(where, field, f"is damaged ({type(error).__name__})", AGAIN) from None
-    finally:
-        for logger, state in zip(loggers, states, strict=True):
-            logger.disabled = state
 
 
 def need_pydicom() -> Any:

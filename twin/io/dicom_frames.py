@@ -72,6 +72,7 @@ class Frame:
     file: DicomFile
     index: int
     storage: Storage
+    uid: str
     series: str
     number: int
     kind: tuple[Any, ...]
@@ -162,7 +163,7 @@ def storage_of(ds: Any, handle: BinaryIO, where: str) -> Storage | None:
     frames, high = int(number(ds, "NumberOfFrames") or 1), int(number(ds, "HighBit") or stored - 1)
     if not (1 <= rows <= MAX_AXIS and 1 <= columns <= MAX_AXIS and 1 <= frames <= MAX_FRAMES):
         raise InputError(where, "Rows", f"{rows} x {columns} pixels, {frames} frames: out of range", AGAIN)
-    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated or not stored - 1 <= high < allocated or signed not in (0, 1):
+    if allocated not in (1, 8, 16, 32) or not 1 <= stored <= allocated or not stored - 1 <= high < allocated or signed not in (0, 1):
         raise InputError(where, "BitsAllocated", f"{stored} of {allocated} bits, high bit {high}: no such picture", AGAIN)
     words = explicit and start[4:6] == b"OW"
     known = None if syntax.is_encapsulated else length
@@ -177,14 +178,14 @@ def _check_length(storage: Storage, length: int, handle: BinaryIO, where: str) -
     start = handle.tell()
     there = handle.seek(0, 2) or handle.tell()
     handle.seek(start)
-    expected = storage.frame_bytes * storage.frames
+    expected = (storage.rows * storage.columns * storage.bits_allocated * storage.frames + 7) // 8
     if length not in (expected, expected + 1):
         raise InputError(where, "PixelData", f"has {length} bytes, its sizes say {expected}", AGAIN)
     if there - start < expected:
         raise InputError(where, "PixelData", f"truncated: {there - start} of {expected} bytes", AGAIN)
 
 
-def _groups(ds: Any, index: int) -> dict[str, Any]:
+def functional_groups(ds: Any, index: int) -> dict[str, Any]:
     """First item of each functional group of a frame: the frame's own, else the shared one."""
     out: dict[str, Any] = {}
     for holder in (
@@ -226,7 +227,7 @@ def _finite(value: float | None, default: float | None, keyword: str, where: str
 
 def _frame(file: DicomFile, ds: Any, index: int, storage: Storage, enhanced: bool) -> Frame:
     where = file.where
-    groups = _groups(ds, index) if enhanced else {}
+    groups = functional_groups(ds, index) if enhanced else {}
     measures, plane = groups.get("PixelMeasuresSequence", ds), groups.get("PlanePositionSequence", ds)
     values, content = groups.get("PixelValueTransformationSequence", ds), groups.get("FrameContentSequence", ds)
     cardiac = groups.get("CardiacSynchronizationSequence", ds)
@@ -240,6 +241,7 @@ def _frame(file: DicomFile, ds: Any, index: int, storage: Storage, enhanced: boo
         file=file,
         index=index,
         storage=storage,
+        uid=str(ds.get("SOPInstanceUID", "")),
         series=str(ds.get("SeriesInstanceUID", "")),
         number=int(number(ds, "SeriesNumber") or 0),
         kind=(*_kind(ds), *_kind(groups.get("MRImageFrameTypeSequence", {}))[:1], echo),
@@ -270,7 +272,12 @@ def frames_of(file: DicomFile) -> Iterator[Frame]:
             return
         storage = storage_of(ds, handle, where)
         photometric = str(ds.get("PhotometricInterpretation", ""))
-        if storage is None or int(number(ds, "SamplesPerPixel") or 1) != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        if (
+            storage is None
+            or storage.bits_allocated == 1
+            or int(number(ds, "SamplesPerPixel") or 1) != 1
+            or photometric not in ("MONOCHROME1", "MONOCHROME2")
+        ):
             return
         if str(ds.get("AnatomicalOrientationType", "")) == "QUADRUPED":
             raise InputError(

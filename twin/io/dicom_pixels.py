@@ -71,6 +71,11 @@ def _compressed(handle: BinaryIO, storage: Storage, indices: Sequence[int], wher
         yield array
 
 
+def raw_frames(handle: BinaryIO, storage: Storage, indices: Sequence[int], where: str) -> Iterator[NDArray[Any]]:
+    """Frames (rows, columns) as they are stored; `handle` stands behind the pixel element's header. Raises InputError."""
+    return _compressed(handle, storage, indices, where) if storage.length is None else _native(handle, storage, indices)
+
+
 def _stored(raw: NDArray[Any], storage: Storage) -> NDArray[np.int64]:
     """Stored values: only the bits that belong to the picture (others once held overlays), with their sign."""
     values = raw.astype(np.int64) & ((1 << storage.bits_allocated) - 1)
@@ -104,11 +109,9 @@ def pixels(file: DicomFile, frames: Sequence[Frame]) -> Iterator[NDArray[np.floa
     storage = frames[0].storage
     indices = [frame.index for frame in frames]
     with guarded(file.where, "PixelData"), header(file, ()) as (_, handle):
-        if storage.length is None:
-            arrays = _compressed(handle, storage, indices, file.where)
-        else:
+        if storage.length is not None:
             handle.seek(12 if storage.explicit else 8, 1)
-            arrays = _native(handle, storage, indices)
+        arrays = raw_frames(handle, storage, indices, file.where)
         for frame, raw in zip(frames, arrays, strict=True):
             values = _stored(raw, storage)
             padded = values == frame.padding if frame.padding is not None else None

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from twin.errors import InputError
+from twin.io.dicom_files import is_dicom
+from twin.io.mha import is_mha, read_mha
 from twin.io.nifti import is_nifti, read_nifti
 from twin.io.notes import Notes
 from twin.io.nrrd import read_nrrd
@@ -24,8 +26,11 @@ THIN_FRACTION = 0.3
 """Of the wall's voxels, those that have no wall on either side along an axis: a sheet has nearly all, a wall of 3 voxels nearly none."""
 
 
-def read_labels(path: Path, labels: Mapping[str, int] | None = None, flip: bool = False) -> LabelVolume:
-    """Read a label volume; the first bytes, not the file's name, say which format it is. Raises InputError."""
+def read_labels(path: Path, labels: Mapping[str, int] | None = None, flip: bool = False, notes: Notes | None = None) -> LabelVolume:
+    """Read a label volume; the first bytes, not the file's name, say which format it is.
+
+    Raises InputError; Suspicious (contours with gaps) unless `notes` accepts it.
+    """
     file_size(path)
     with open(path, "rb") as handle:
         start = handle.read(400)
@@ -33,7 +38,27 @@ def read_labels(path: Path, labels: Mapping[str, int] | None = None, flip: bool 
         return read_nrrd(path, labels, flip)
     if is_nifti(start):
         return read_nifti(path, labels, flip)
-    raise InputError(path, "magic", f"{start[:8]!r} is neither NRRD nor NIfTI-1", "give labels as .nrrd, .seg.nrrd, .nii or .nii.gz")
+    if is_mha(start):
+        return read_mha(path, labels, flip)
+    if is_dicom(start):
+        return read_dicom_labels(path, labels, notes)
+    remedy = "give labels as .nrrd, .seg.nrrd, .nii, .nii.gz, .mha, DICOM SEG or RTSTRUCT"
+    raise InputError(path, "magic", f"{start[:8]!r} is no label format that is read", remedy)
+
+
+def read_dicom_labels(path: Path, labels: Mapping[str, int] | None, notes: Notes | None) -> LabelVolume:
+    """Read a DICOM file that holds labels: SEG or RTSTRUCT. Raises InputError for any other."""
+    from twin.io.dicom_files import DicomFile, header
+    from twin.io.dicom_rtstruct import read_rtstruct
+    from twin.io.dicom_seg import read_dicom_seg
+
+    with header(DicomFile(path), ()) as (ds, _):
+        modality = str(ds.get("Modality", ""))
+    if modality == "SEG":
+        return read_dicom_seg(path, labels)
+    if modality == "RTSTRUCT":
+        return read_rtstruct(path, labels, notes)
+    raise InputError(path, "Modality", f"{modality[:16]!r} is an image or another object, not labels", "give a SEG or RTSTRUCT")
 
 
 def _crop(volume: LabelVolume) -> NDArray[np.uint8]:
