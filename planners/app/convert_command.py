@@ -1,15 +1,64 @@
-"""`vtwin convert`: between label formats, between surface formats, and from a closed heart surface to labels."""
+"""`vtwin convert`: labels, surfaces and meshes between formats; a closed surface to labels; experiments to and from openCARP."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from meshing import voxelise
 from planners.app.console import Console
+from twin.errors import InputError
+from twin.io.convert import convert_mesh, kind_of, mesh_to_surface
 
 
 def convert(source: Path, target: Path, console: Console) -> int:
-    """Convert one file; what was found and assumed on the way is said."""
-    lines = voxelise.convert(source, target)
+    """Convert one file; what was found, assumed and lost on the way is said."""
+    lines = _lines(source, target)
     console.result({"written": str(target), "notes": lines}, [*lines, f"wrote {target}"])
     return 0
+
+
+def _lines(source: Path, target: Path) -> list[str]:
+    kind = kind_of(source)
+    if kind == "experiment":
+        return _experiment(source, target)
+    if source.is_dir():
+        raise InputError(source, "file", "is a folder", "name a file")
+    if _same(source, target):
+        raise InputError(target, "file", "is the source itself", "name another file")
+    kinds = kind, kind_of(target)
+    if kinds == ("mesh", "mesh"):
+        return convert_mesh(source, target)
+    if kinds == ("mesh", "surface"):
+        return mesh_to_surface(source, target)
+    if "experiment" in kinds or kinds == ("mesh", "labels"):
+        raise InputError(target, "file", f"a {kinds[0]} file does not become {kinds[1]}", "name another target")
+    if kinds[1] == "mesh":
+        raise InputError(target, "file", "is a mesh", f"`vtwin mesh {source.name} -o FOLDER` makes meshes of labels")
+    from meshing import voxelise
+
+    return voxelise.convert(source, target)
+
+
+def _same(source: Path, target: Path) -> bool:
+    return source.exists() and target.exists() and source.samefile(target)
+
+
+def _experiment(source: Path, target: Path) -> list[str]:
+    """An experiment file to a folder for openCARP, or openCARP's parameter file to an experiment file."""
+    from solvers.exchange import experiment_toml, export_opencarp, import_opencarp
+    from solvers.experiment import load_experiment
+    from twin.atomic import write_text
+
+    if source.suffix.lower() == ".toml":
+        if target.suffix:
+            raise InputError(target, "folder", f"has the suffix {target.suffix}", "an experiment becomes a folder that openCARP runs")
+        made = export_opencarp(load_experiment(source), target)
+        return [*made.notes, f"{len(made.files)} files; run there: openCARP +F experiment.par -simID out"]
+    if target.suffix.lower() != ".toml":
+        raise InputError(target, "file", f"{target.suffix or 'no suffix'} is no experiment file", "name it experiment.toml")
+    if target.exists():
+        raise InputError(target, "file", "exists", "name another file")
+    experiment, notes = import_opencarp(source)
+    text = experiment_toml(experiment, target.parent, [f"Read by vtwin from {source.name} (openCARP).", *notes])
+    write_text(target, text)
+    load_experiment(target)
+    return list(notes)

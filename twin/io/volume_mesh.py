@@ -218,3 +218,20 @@ def write_volume_mesh(path: Path, mesh: VolumeMesh) -> tuple[str, ...]:
     if path.suffix.lower() not in known:
         raise InputError(path, "file", f"meshes are not written as {path.suffix or 'no suffix'}", did_you_mean(path.suffix.lower(), known))
     return known[path.suffix.lower()](path, mesh)
+
+
+def boundary(tets: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Triangles (k, 3) that belong to one tetrahedron only, outward for oriented tetrahedra, and the tetrahedron of each (k,)."""
+    corners = ((1, 2, 3), (0, 3, 2), (0, 1, 3), (0, 2, 1))
+    faces = np.concatenate([tets[:, list(c)] for c in corners]).astype(np.int64)
+    owner = np.tile(np.arange(len(tets)), 4)
+    low, mid, high = np.sort(faces, axis=1).T
+    n = int(tets.max()) + 1
+    # two numbers name a face: a single one would not fit 64 bits for large meshes
+    order = np.lexsort((low * n + mid, high))
+    same = (low[order][1:] == low[order][:-1]) & (mid[order][1:] == mid[order][:-1]) & (high[order][1:] == high[order][:-1])
+    alone = np.ones(len(faces), bool)
+    alone[order[1:][same]] = False
+    alone[order[:-1][same]] = False
+    rows = np.flatnonzero(alone)
+    return faces[rows].astype(np.int32), owner[rows]
