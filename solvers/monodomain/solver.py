@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.monodomain import operators
+from solvers.monodomain.device import Device, device_for
 from solvers.monodomain.log import BeatLog
 from solvers.monodomain.pulses import Pulse, judge, pulses_of, still_open
 from solvers.monodomain.record import Observer, Traces
@@ -56,7 +57,7 @@ class Settings:
 
     theta: share of lumped mass in the diffusion; products: mass products per explicit step (None: enough for 90 % of the correction,
     2 at the default theta, 4 at 0); scheme: "explicit" or "reference" (Crank-Nicolson, conjugate gradients); capacitance_uF_mm3: chi Cm,
-    turns stimulus strengths into mV/ms.
+    turns stimulus strengths into mV/ms; device: "cpu", "cuda" (the explicit scheme on an NVIDIA GPU) or "auto" (there if there is one).
     """
 
     dt_ms: float | None = None
@@ -66,6 +67,7 @@ class Settings:
     threshold_mv: float = -40.0
     recovery_mv: float = -70.0
     capacitance_uF_mm3: float = 1.4
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,8 @@ class Monodomain:
         self.mean_edge_mm = float(np.linalg.norm(x[rows] - x[self.ops.column], axis=1).mean())
         self._row = np.full(len(points_mm), -1, np.int32)
         self._row[self.nodes] = np.arange(len(self.nodes), dtype=np.int32)
-        self.cells = cells(self.nodes)
-        self._v = np.ascontiguousarray(self.cells.initial_v()).copy()
+        self._cells = cells(self.nodes)
+        self._v = np.ascontiguousarray(self._cells.initial_v()).copy()
         self._current = np.zeros_like(self._v)
         self.log = BeatLog(self.nodes, settings.threshold_mv, settings.recovery_mv, BeatStore(beats) if beats else None)
         self._scheme: Scheme
@@ -141,6 +143,14 @@ class Monodomain:
             self._scheme = CrankNicolson(self.ops, settings.theta, self.dt_ms)
         self._step = 0
         self._quiet_since = 0
+        self.device: Device | None = device_for(self.settings, self.ops, self._cells, self.log, self._v)
+
+    @property
+    def cells(self) -> CellState:
+        """The cells, for reading or changing."""
+        if self.device is not None:
+            self.device.release()
+        return self._cells
 
     @property
     def time_ms(self) -> float:
@@ -158,12 +168,16 @@ class Monodomain:
 
     def v_mv(self) -> NDArray[np.float64]:
         """Voltage of every mesh node, (n,) mV, NaN where nothing conducts."""
+        if self.device is not None:
+            self.device.pull_v()
         out = np.full(len(self._row), np.nan)
         out[self.nodes] = self._v
         return out
 
     def set_v_mv(self, v: NDArray[np.float64]) -> None:
         """Impose a voltage, (n,) mV at mesh nodes; the cells keep their gates."""
+        if self.device is not None:
+            self.device.release()
         self._v[:] = v[self.nodes]
 
     def fits(self) -> dict[str, Any]:
@@ -180,14 +194,15 @@ class Monodomain:
 
     def snapshot(self) -> Snapshot:
         """Copy the complete state."""
-        kept = (self._v.copy(), self.cells.snapshot(), self.log.snapshot(), self._scheme.snapshot())
+        cells = self.cells.snapshot()
+        kept = (self._v.copy(), cells, self.log.snapshot(), self._scheme.snapshot())
         return Snapshot(self._step, *kept, self._quiet_since, self.fits())
 
     def restore(self, state: Snapshot) -> None:
         """Go back to a copied state; what follows is bit for bit what followed then."""
         self._step, self._quiet_since = state.step, state.quiet_since
-        self._v[:] = state.v
         self.cells.restore(state.cells)
+        self._v[:] = state.v
         self.log.restore(state.log)
         self._scheme.restore(state.scheme)
 
@@ -250,7 +265,7 @@ class Monodomain:
         while True:
             for observer, pace in zip(observers, paces):
                 if self._step % pace == 0:
-                    observer.see(self.time_ms, self._v)
+                    observer.see(self.time_ms, self._v if self.device is None else self.device.look(observer))
             if self._step % every_steps == 0:
                 if progress is not None:
                     progress((self._step - first_step) / max(1, last_step - first_step))
@@ -262,12 +277,19 @@ class Monodomain:
                     break
             if self._step >= last_step:
                 break
-            above, wrong = self._advance(pulses)
+            if self.device is None:
+                above, wrong = self._advance(pulses)
+                self._quiet_since = self._step if above else self._quiet_since
+            else:
+                # on a device, up to where somebody looks: the next condition, a frame, or when it could have been quiet for long enough
+                quiet_step = math.inf if quiet_ms is None else (max(self._quiet_since * self.dt_ms, last_pulse_ms) + quiet_ms) / self.dt_ms
+                until = int(min(last_step, self._step - self._step % every_steps + every_steps, max(quiet_step, self._step + 1)))
+                burst = self.device.advance(self._step, until, self._quiet_since, pulses, observers, paces)
+                self._step, self._quiet_since, wrong = burst.step, burst.excited, burst.wrong
             if wrong >= 0:
                 message, more = self._divergence(wrong)
                 status = Status.DIVERGED
                 break
-            self._quiet_since = self._step if above else self._quiet_since
             if quiet_ms is not None and self.time_ms - max(self._quiet_since * self.dt_ms, last_pulse_ms) >= quiet_ms:
                 status, message = Status.STOPPED, f"quiet: no node above {self.settings.threshold_mv:g} mV for {quiet_ms:g} ms"
                 more = {"reason": "quiet", "quiet_since_ms": self._quiet_since * self.dt_ms}
@@ -282,7 +304,7 @@ class Monodomain:
     def _advance(self, pulses: Sequence[Pulse]) -> tuple[int, int]:
         """One step: gates and ionic current from V_n, stimulus, diffusion. Returns nodes above the threshold and a bad row or -1."""
         now = self.time_ms
-        self.cells.advance(self._v, self.dt_ms, self._current)
+        self._cells.advance(self._v, self.dt_ms, self._current)
         for p in pulses:
             share = (min(p.end_ms, now + self.dt_ms) - max(p.start_ms, now)) / self.dt_ms
             if share > 1e-9:
@@ -316,6 +338,7 @@ class Monodomain:
             "steps": self._step,
             "end_ms": self.time_ms,
             "scheme": self.settings.scheme,
+            "device": "cpu" if self.device is None else "cuda",
             "theta": self.settings.theta,
             "mass_products": self.settings.products,
             "captured": captured,
