@@ -20,6 +20,7 @@ BENCH = {
     "ionic": "solvers.bench.ionic",
     "monodomain": "solvers.bench.monodomain",
     "eikonal": "solvers.bench.eikonal",
+    "device": "solvers.bench.device",
 }
 
 
@@ -50,6 +51,11 @@ def verify(name: str | None, console: Console) -> int:
 def bench(name: str | None, console: Console) -> int:
     """Print every timing with its ratio to the reference made in the same run."""
     records = _collect(BENCH, "records", name, console)
-    lines = [f"{r['name']:50s} {r['value']:.4g} {r['unit']}  ({r['ratio']:.2f}x, reference {r['reference']:.4g})" for r in records]
+    lines = [
+        f"{r['name']:50s} {r['skipped']}"
+        if "skipped" in r
+        else f"{r['name']:50s} {r['value']:.4g} {r['unit']}  ({r['ratio']:.2f}x, reference {r['reference']:.4g})"
+        for r in records
+    ]
     console.result(records, lines)
     return 0

@@ -66,9 +66,14 @@ def _memory() -> Finding:
 
 
 def _gpu() -> Finding:
+    from solvers.monodomain.device import device_name, unusable
+
+    problem = unusable()
+    if problem is None:
+        return Finding("gpu", "ok", f'{device_name()}: monodomain runs use it where [solver] says device = "cuda" or "auto"')
     if shutil.which("nvidia-smi") is None:
-        return Finding("gpu", "ok", "none: everything runs on the processor")
-    return Finding("gpu", "ok", "an NVIDIA driver is installed; vtwin's solvers do not use it in this version")
+        return Finding("gpu", "ok", f"none: everything runs on the processor ({problem})")
+    return Finding("gpu", "missing", f"an NVIDIA driver is installed, but {problem}", EXTRAS["gpu"][1])
 
 
 def _extra(name: str) -> Finding:
