@@ -88,6 +88,21 @@ class Table:
             raise self.error(key, f"{value!r} is too high", f"give {high:g} {unit} or less")
         return result
 
+    def whole(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        """A whole number within low and high."""
+        value = self.values.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            said = "is missing" if value is None else f"{value!r} is not a count"
+            raise self.error(key, said, f"give a whole number from {low} to {high}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """Yes or no; no if it is not there."""
+        value = self.values.get(key, False)
+        if not isinstance(value, bool):
+            raise self.error(key, f"{value!r} is neither true nor false", f"write {key} = true or leave it out")
+        return value
+
     def positive(self, key: str, unit: str, default: float | None = None) -> float:
         """A quantity above zero."""
         result = self.number(key, unit, default)

@@ -100,7 +100,7 @@ def test_trains_become_pulse_times(tmp_path):
         ("fibre = [1, 0, 0]", "fibre = [0, 0, 0]", "mesh.box.fibre", "no direction"),
         ("box = { size", 'file = "x.npz"\nbox = { size', "mesh", "exactly one"),
         ("high = [1.5, 1.5, 1.5]", "high = [-1, 1, 1]", "stimulus[0].box.high", "below low"),
-        ('start = "0 ms"', "count = 0", "stimulus[0].count", "not a number of pulses"),
+        ('start = "0 ms"', "count = 0", "stimulus[0].count", "not a count"),
         ('start = "0 ms"', "count = 2", "stimulus[0].cycle", "is missing"),
         ('start = "0 ms"', "nodes = [1]", "stimulus[0]", "exactly one"),
         ('duration = "30 ms"', 'duration = "nan ms"', "solver.duration", "not finite"),
@@ -171,7 +171,7 @@ def test_a_run_leaves_what_the_interface_promises(tmp_path):
 def test_a_missed_expectation_is_said(tmp_path):
     summary = run_experiment(load_experiment(write(tmp_path, ("value = 11.0", "value = 25.0"))), tmp_path / "out")
     assert summary["expect_met"] is False
-    assert summary["expect"][0]["found_ms"] < 20
+    assert summary["expect"][0]["found"] < 20
 
 
 def test_weak_stimulus_is_no_capture(tmp_path):
@@ -179,7 +179,7 @@ def test_weak_stimulus_is_no_capture(tmp_path):
     summary = run_experiment(load_experiment(path), tmp_path / "out")
     assert summary["status"] == "no_capture"
     assert summary["activated_nodes"] == 0
-    assert summary["expect"][0]["found_ms"] is None
+    assert summary["expect"][0]["found"] is None
 
 
 def test_divergence_fails_with_advice_after_writing(tmp_path):

@@ -77,7 +77,9 @@ class BeatLog:
     def move(self, store: BeatStore) -> None:
         """Go on in another store, which holds a copy of this one's rows."""
         self.flush()
-        self.store = store
+        if self.store is not None:
+            self.store.close()
+        self.store, self._base = store, min(self._base, store.size)
 
     def count_laps_from(self, since_ms: float) -> None:
         """Count laps from a later time on (the last pulse, say); a call with the same time changes nothing."""
