@@ -17,7 +17,7 @@ REST_MV = -80.0
 CELLS: dict[str, dict[str, float]] = {"default": {}}
 PARAMETERS = {"tau_in": 0.3, "tau_out": 6.0, "tau_open": 120.0, "tau_close": 150.0, "v_gate": 0.13}
 """Times in ms, v_gate in units of u."""
-CURRENTS = {"I_in": (("tau_in", -1.0),), "I_out": (("tau_out", -1.0),)}
+CURRENTS = {"I_in": ("1/tau_in",), "I_out": ("1/tau_out",)}
 
 
 def step(v: Any, dt: Any, s: Any, p: Any) -> tuple[Any, ...]:

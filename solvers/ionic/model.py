@@ -71,6 +71,12 @@ def cell_names(name: str) -> tuple[str, ...]:
     return tuple(_MODULES[_known(name, _MODULES, "model")].CELLS)
 
 
+def currents(name: str) -> Mapping[str, tuple[str, ...]]:
+    """Currents of one model -> the parameters they are proportional to ("1/x": inversely); empty where they cannot be told apart."""
+    table: Mapping[str, tuple[str, ...]] = getattr(_MODULES[_known(name, _MODULES, "model")], "CURRENTS", {})
+    return table
+
+
 def ionic_model(name: str, cell: str | None = None, scale: Mapping[str, float] | None = None) -> IonicModel:
     """Return a model: `cell` of its cell types (None: the first), `scale` multiplies parameters by name.
 
