@@ -5,6 +5,7 @@
 [eam]           file, surface, rhythm, virtual            (.csv of vtwin, or a surface bundle .npz)
 [ecg]           file, normalised, fs_hz, rhythm, virtual  (.csv of vtwin, or a surface bundle .npz)
 [record]        file
+[evidence]      lge, ct, cine                             (DICOM folder, zip or file, .nrrd, .nii, .nii.gz, .mha)
 [mesh]          edge = "2 mm"
 [tissue.REGION] cv_longitudinal = "0.6 m/s", or ["0.4 m/s", "0.8 m/s"] for a range; cv_transverse, conductivity_*
 [plan]          protocol, sites, strategies, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples
@@ -42,6 +43,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "eam": ("file", "surface", "rhythm", "virtual"),
     "ecg": ("file", "normalised", "fs_hz", "rhythm", "virtual"),
     "record": ("file",),
+    "evidence": ("lge", "ct", "cine"),
     "mesh": ("edge",),
     "tissue": tuple(REGIONS),
     "plan": (
@@ -70,7 +72,8 @@ class Case:
     """What a case file says, checked; no evidence is read yet.
 
     labels: vtwin name -> value in the segmentation (None: the file's own names); eam_path, ecg_path, record_path: None = not
-    given; options: the rest of [eam] and [ecg]; tissue: "region/quantity" -> (low, high), equal where one value was given;
+    given; image_paths: by lge, ct and cine, files or folders;
+    options: the rest of [eam] and [ecg]; tissue: "region/quantity" -> (low, high), equal where one value was given;
     virtual_infarct and expect: tables passed through to who reads them.
     """
 
@@ -84,6 +87,7 @@ class Case:
     eam_path: Path | None = None
     ecg_path: Path | None = None
     record_path: Path | None = None
+    image_paths: Mapping[str, Path] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     edge_mm: float = 2.0
     tissue: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -100,6 +104,7 @@ class Case:
             "eam": self.eam_path,
             "ecg": self.ecg_path,
             "record": self.record_path,
+            **self.image_paths,
         }
         return {section: content_hash(path) for section, path in paths.items() if path is not None}
 
@@ -136,8 +141,8 @@ def _names(value: object, path: Path, key: str, known: tuple[str, ...] | None = 
     return tuple(value)
 
 
-def resolve(text: object, path: Path, key: str) -> Path:
-    """Path of an evidence file: relative to the case, environment variables expanded. Raises InputError if it is not there."""
+def resolve(text: object, path: Path, key: str, folder: bool = False) -> Path:
+    """Path of an evidence file (or `folder`), relative to the case, environment variables expanded. Raises InputError if it is absent."""
     given = str(_is(text, str, path, key))
     expanded = os.path.expandvars(given)
     if "$" in expanded:
@@ -146,6 +151,8 @@ def resolve(text: object, path: Path, key: str) -> Path:
             path, key, f"{variable} is not set (in {given!r})", f"set {variable.strip('${}')} to the folder that holds the data"
         )
     full = path.parent / expanded
+    if folder and full.is_dir():
+        return full
     try:
         file_size(full)
     except InputError as error:
@@ -254,6 +261,7 @@ def load_case(path: str | Path) -> Case:
         eam_path=files.get("eam"),
         ecg_path=files.get("ecg"),
         record_path=files.get("record"),
+        image_paths={name: resolve(value, path, f"evidence.{name}", folder=True) for name, value in tables["evidence"].items()},
         options={name: _options(tables[name], path, name) for name in ("segmentation", "eam", "ecg")},
         edge_mm=_positive(tables["mesh"].get("edge", 2.0), "mm", path, "mesh.edge", 10.0),
         tissue=_tissue(tables["tissue"], path),
@@ -299,6 +307,17 @@ def _read_ecg(case: Case, path: Path, notes: Notes) -> Ecg:
     return ecg
 
 
+def _read_image(name: str, path: Path, notes: Notes) -> Any:
+    """An Image, or for `cine` a tuple of CineStacks."""
+    from twin.io.image import read_cine, read_image
+
+    image = read_cine(path, notes) if name == "cine" else read_image(path, notes)
+    modality = getattr(image, "modality", "")
+    if name in ("lge", "ct") and modality not in ("", {"lge": "MR", "ct": "CT"}[name]):
+        raise InputError(path, "Modality", f"is {modality}, but the case calls it {name}", "correct one of them")
+    return image
+
+
 def read_patient(case: Case) -> Patient:
     """Read and check all evidence of a case. Raises InputError; Suspicious unless the case accepts the finding.
 
@@ -319,8 +338,9 @@ def read_patient(case: Case) -> Patient:
     if case.record_path is not None:
         facts: Mapping[str, object] = read_record(case.record_path, notes)
         record = Evidence(facts, case.record_path.name, virtual=case.virtual)
+    images = {name: Evidence(_read_image(name, where, notes), where.name, virtual=case.virtual) for name, where in case.image_paths.items()}
     for what, item in (("electroanatomical map", eam), ("12-lead ECG", ecg), ("patient record", record)):
         if item is None:
             notes.add(f"no {what} is given")
     labels = Evidence(volume, case.labels_path.name, virtual=virtual("segmentation"))
-    return Patient(case.name, labels, eam, ecg, record, tuple(notes.lines))
+    return Patient(case.name, labels, eam, ecg, record, tuple(notes.lines), **images)

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.image import CineStack, Image
 from twin.volume import LabelVolume
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -75,3 +76,7 @@ class Patient:
     record: Evidence[Mapping[str, object]] | None = None
     notes: tuple[str, ...] = ()
     """What the readers found and accepted; shown under limits in the report."""
+    lge: Evidence[Image] | None = None
+    ct: Evidence[Image] | None = None
+    cine: Evidence[tuple[CineStack, ...]] | None = None
+    """Late enhancement, CT and cine images; stacks largest first."""

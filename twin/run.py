@@ -15,13 +15,20 @@ import numpy as np
 from twin.atomic import dumps
 
 
+def _file_digest(path: Path) -> bytes:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").digest()
+
+
 def content_hash(*items: object) -> str:
-    """Hash of paths' contents, arrays, bytes and JSON-able values: 16 hexadecimal digits that depend on the content alone."""
+    """Hash of the contents of files and folders, arrays, bytes and JSON-able values: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for item in items:
         if isinstance(item, Path):
-            with open(item, "rb") as handle:
-                digest.update(hashlib.file_digest(handle, "sha256").digest())
+            # of a folder the contents alone count, not the names
+            files = [item] if item.is_file() else [path for path in item.rglob("*") if path.is_file()]
+            for one in sorted(map(_file_digest, files)):
+                digest.update(one)
         elif isinstance(item, bytes):
             digest.update(item)
         elif isinstance(item, np.ndarray):
