@@ -9,14 +9,14 @@ from twin.errors import InputError
 from twin.io.convert import convert_mesh, kind_of, mesh_to_surface
 
 
-def convert(source: Path, target: Path, console: Console) -> int:
+def convert(source: Path, target: Path, console: Console, labels: str | None = None, spacing: str = "1 mm") -> int:
     """Convert one file; what was found, assumed and lost on the way is said."""
-    lines = _lines(source, target)
+    lines = _lines(source, target, labels, spacing)
     console.result({"written": str(target), "notes": lines}, [*lines, f"wrote {target}"])
     return 0
 
 
-def _lines(source: Path, target: Path) -> list[str]:
+def _lines(source: Path, target: Path, labels: str | None, spacing: str) -> list[str]:
     kind = kind_of(source)
     if kind == "experiment":
         return _experiment(source, target)
@@ -34,8 +34,10 @@ def _lines(source: Path, target: Path) -> list[str]:
     if kinds[1] == "mesh":
         raise InputError(target, "file", "is a mesh", f"`vtwin mesh {source.name} -o FOLDER` makes meshes of labels")
     from meshing import voxelise
+    from planners.app.mesh_command import parse_labels
+    from twin.units import quantity
 
-    return voxelise.convert(source, target)
+    return voxelise.convert(source, target, parse_labels(labels), quantity(spacing, "mm", "command line", "--spacing"))
 
 
 def _same(source: Path, target: Path) -> bool:
