@@ -118,17 +118,34 @@ def simulate(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="File to read.")],
-    target: Annotated[Path, typer.Argument(help="File to write; its ending names the format.")],
+    source: Annotated[Path, typer.Argument(help="File to read: labels, surface, mesh, experiment (.toml) or openCARP parameters (.par).")],
+    target: Annotated[Path, typer.Argument(help="File to write; its ending names the format. A folder for an experiment.")],
+    labels: Annotated[str | None, typer.Option(help="Label numbers, lv_blood=1,rv_blood=2,myocardium=3.")] = None,
+    spacing: Annotated[str, typer.Option(help="Voxel size of labels made from a surface, with unit.")] = "1 mm",
     json: Json = False,
 ) -> int:
-    """Convert between formats; a closed heart surface becomes a label volume.
+    """Convert between formats; a closed heart surface becomes labels, an experiment a folder that openCARP runs.
 
     Example: vtwin convert heart.vtp labels.nrrd
     """
     from planners.app import convert_command
 
-    return convert_command.convert(source, target, Console(json))
+    return convert_command.convert(source, target, Console(json), labels, spacing)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="File or folder.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Picture (.png), or a folder for it.")] = None,
+    json: Json = False,
+) -> int:
+    """Say what a file is, where it lies, what it holds and what is doubtful about it; write a picture.
+
+    Example: vtwin inspect labels.nrrd
+    """
+    from planners.app import inspect_command
+
+    return inspect_command.inspect(path, out, Console(json))
 
 
 @app.command()
