@@ -18,6 +18,7 @@ from solvers.experiment_specs import (
     stimulus_spec,
     tissue_spec,
 )
+from solvers.monodomain.device import DEVICES
 from solvers.monodomain.solver import THETA
 from solvers.toml_table import Table, read_table
 from twin.errors import InputError
@@ -47,6 +48,7 @@ class Experiment:
     correction: str = "none"
     quiet_ms: float | None = None
     precision: str = "float32"
+    device: str = "cpu"
     threshold_mv: float = -40.0
     recovery_mv: float = -70.0
     probes_mm: tuple[tuple[float, float, float], ...] = ()
@@ -65,7 +67,7 @@ def load_experiment(path: Path) -> Experiment:
     top = read_table(path)
     top.known("mesh", "tissue", "stimulus", "solver", "record", "stop", "start", "branch", "expect")
     solver, record, stop, start = (top.table(name) for name in ("solver", "record", "stop", "start"))
-    solver.known("method", "dt", "duration", "theta", "scheme", "correction", "quiet", "precision")
+    solver.known("method", "dt", "duration", "theta", "scheme", "correction", "quiet", "precision", "device")
     record.known("activation", "probes", "probe_every", "frames", "ecg", "state")
     stop.known("reentry_cycles", "quiet")
     start.known("from")
@@ -87,6 +89,7 @@ def load_experiment(path: Path) -> Experiment:
         correction=solver.choice("correction", CORRECTIONS, "none"),
         quiet_ms=_quiet(solver, stop),
         precision=solver.choice("precision", ("float32", "float64"), "float32"),
+        device=solver.choice("device", DEVICES, "cpu"),
         threshold_mv=activation.number("threshold", "mV", -40.0, -80.0, 30.0),
         recovery_mv=activation.number("recovery", "mV", -70.0, -90.0, 30.0),
         probes_mm=tuple(record.place(f"probes[{i}]", p) for i, p in enumerate(record.items("probes"))),

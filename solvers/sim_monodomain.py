@@ -48,6 +48,7 @@ def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodom
         experiment.dt_ms,
         experiment.theta,
         scheme=experiment.scheme,
+        device=experiment.device,
         threshold_mv=experiment.threshold_mv,
         recovery_mv=experiment.recovery_mv,
         capacitance_uF_mm3=experiment.tissue[0].membrane.capacitance_uF_mm3,
@@ -189,6 +190,8 @@ class _Checkpoints:
     """Saves the state now and then. Last of the observers, so that the files are written up to the same step."""
 
     every_ms = CHECKPOINT_LOOK_MS
+    rows = np.zeros(0, np.int32)
+    """It looks at no voltage itself, so none has to come from a device."""
 
     def __init__(self, solver: Monodomain, recording: Recording, path: Path, wait_s: float) -> None:
         self.solver, self.recording, self.path, self.wait_s = solver, recording, path, wait_s

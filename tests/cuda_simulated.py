@@ -48,7 +48,8 @@ def assert_same(solvers, results, tolerance=1e-4):
     np.testing.assert_array_equal(q.probes_time_ms, r.probes_time_ms)
     np.testing.assert_allclose(q.probes_mv, r.probes_mv, atol=100 * tolerance)
     np.testing.assert_allclose(b.v_mv(), a.v_mv(), atol=100 * tolerance)
-    for state in {name for model in a.cells.models for name in model.state_names}:
+    # a carry is the rounding error of another state: the other machine's is another
+    for state in {name for model in a.cells.models for name in model.state_names if "carry" not in name}:
         x, y = a.cells.values(state), b.cells.values(state)
         np.testing.assert_allclose(y, x, atol=tolerance * np.nanmax(np.abs(x)), err_msg=state)
     np.testing.assert_array_equal(q.activations.node, r.activations.node)

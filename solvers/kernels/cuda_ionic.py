@@ -26,14 +26,14 @@ _SOURCE = '''\
 import numpy as np
 from numba import cuda
 
-from solvers.kernels.cuda_math import functions
+from solvers.kernels.cuda_math import OPTIONS, functions
 
 _of = functions("{precision}")
 exp, log, relax, sqrt, select, divide = _of.exp, _of.log, _of.relax, _of.sqrt, _of.select, _of.divide
 {constants}
 
 
-@cuda.jit
+@cuda.jit(**OPTIONS)
 def react(state, node, member, rows, factor, v, dt, start, offset, stiffness, weight, y, rest, control, step):
     """States of all cells of one model, and y = K v, rest = current + weight y of their rows.
 

@@ -19,19 +19,26 @@ from numba import config, cuda
 
 from solvers.kernels import math_plain
 
-EXP_HIGH = {"float32": 88.0, "float64": 709.0}
-"""Above this exp saturates instead of becoming infinite, as in the vector kernels: infinity times zero would be NaN."""
+EXP_RANGE = {"float32": (-87.0, 88.0), "float64": (-708.0, 709.0)}
+"""Beyond these exp saturates, as in the vector kernels, instead of becoming 0 or infinite: one over the other would be NaN."""
+
+
+OPTIONS: dict[str, int] = {} if config.ENABLE_CUDASIM else {"max_registers": 168}
+"""For the kernels of cell models: three blocks of 128 threads fit a multiprocessor's 65536 registers, so that some can wait for memory.
+
+By ptxas for compute capability 9.0: ten Tusscher-Panfilov takes 96 registers, Stewart 119, ToR-ORd 190 and with this limit spills 12 bytes.
+"""
 
 
 def functions(precision: str) -> SimpleNamespace:
     """exp, log, relax, sqrt, select and divide for scalars of one precision, callable from kernels."""
-    high = np.dtype(precision).type(EXP_HIGH[precision])
-    return _simulated(high) if config.ENABLE_CUDASIM else _on_device(high, precision)
+    low, high = (np.dtype(precision).type(limit) for limit in EXP_RANGE[precision])
+    return _simulated(low, high) if config.ENABLE_CUDASIM else _on_device(low, high, precision)
 
 
-def _simulated(high: Any) -> SimpleNamespace:
+def _simulated(low: Any, high: Any) -> SimpleNamespace:
     def exp(x: Any) -> Any:
-        return np.exp(high if x > high else x)
+        return np.exp(high if x > high else low if x < low else x)
 
     def select(condition: Any, yes: Any, no: Any) -> Any:
         return yes if condition else no
@@ -42,13 +49,13 @@ def _simulated(high: Any) -> SimpleNamespace:
     return SimpleNamespace(exp=exp, log=math_plain.log, relax=math_plain.relax, sqrt=math_plain.sqrt, select=select, divide=divide)
 
 
-def _on_device(high: Any, precision: str) -> SimpleNamespace:
+def _on_device(low: Any, high: Any, precision: str) -> SimpleNamespace:
     from numba.cuda import libdevice
 
     @cuda.jit(device=True)
     def exp(x):  # type: ignore[no-untyped-def]
-        # the comparison is false for NaN, which must pass through
-        return math.exp(high if x > high else x)
+        # comparisons are false for NaN, which must pass through
+        return math.exp(high if x > high else low if x < low else x)
 
     @cuda.jit(device=True)
     def log(x):  # type: ignore[no-untyped-def]

@@ -82,7 +82,7 @@ def mass_horner(start, offset, mass, z, scale, y, weight, out, control, step):  
 def advance(start, offset, mass, z, scale, rest, v, dt, up, down, row, control, log_row, log_step, log_v, step):  # type: ignore[no-untyped-def]
     """v += dt (-rest - scale (A z)); every crossing of `up` or `down` appends its row (~row on the way down), step, and both V.
 
-    The order of the log depends on the race for places, what is in it does not: the host sorts by (step, row).
+    The order of a step's crossings depends on the race for places, what is logged does not: the host sorts them by time and node.
     """
     if step >= control[0]:
         return

@@ -136,7 +136,8 @@ class Device:
         self._log_row, self._log_step = (cuda.to_device(np.zeros(room, np.int32)) for _ in range(2))
         self._log_v = cuda.to_device(np.zeros((room, 2), self.dtype))
         self._groups = [self._group(group) for group in cells.groups]
-        self._known_places: dict[bytes, Any] = {}
+        self._known_places: dict[bytes, tuple[Any, Any]] = {}
+        self._latest = np.zeros(self.n, np.int64)
         self.padding = len(source) / max(len(ops.column), 1) - 1.0
         self.bytes_per_step = self._bytes(len(source), offset.dtype.itemsize, products)
 
@@ -205,16 +206,16 @@ class Device:
             self._v_stale = False
 
     def look(self, observer: Observer) -> NDArray[Any]:
-        """The host's v, up to date at least where the observer looks: at its `rows` if it has such an attribute."""
+        """The host's v, up to date at least where the observer looks: at its `rows` if it has such an attribute, which may be none."""
         rows = getattr(observer, "rows", None)
         if not self._v_stale:
             return self.v
         if rows is None:
             self.pull_v()
         elif len(inside := rows[rows >= 0]):
-            out = self._cuda.to_device(np.zeros((1, len(inside)), self.dtype))
-            self._sample(inside, out, 0, -1)
-            self.v[inside] = out.copy_to_host()[0]
+            once = self._places(inside)[1]
+            self._sample(inside, once, 0, -1)
+            self.v[inside] = once.copy_to_host()[0]
         return self.v
 
     def advance(
@@ -226,11 +227,12 @@ class Device:
         only are told on the way.
         """
         # whoever looks at more than rows, does so where the host's loop stops
-        until = min([until, *(first - first % pace + pace for o, pace in zip(observers, paces) if not hasattr(o, "rows"))])
+        until = min([until, *(first - first % pace + pace for o, pace in zip(observers, paces) if not _rows_only(o))])
         if not self._ahead:
             self._push(excited)
         self._ahead = self._v_stale = True
-        watching = [_Watching(self, o, range(first - first % p + p, until, p)) for o, p in zip(observers, paces) if hasattr(o, "rows")]
+        on_the_way = [(o, range(first - first % p + p, until, p)) for o, p in zip(observers, paces) if _rows_only(o)]
+        watching = [_Watching(self, o, steps) for o, steps in on_the_way if len(steps)]
         for step in range(first, until):
             for w in watching:
                 w.record(step)
@@ -259,7 +261,7 @@ class Device:
             share = (min(p.end_ms, now + self.dt_ms) - max(p.start_ms, now)) / self.dt_ms
             if share > 1e-9 and p.rows.size:
                 rate = self.dtype.type(min(share, 1.0) * p.rate_mv_ms)
-                k.pulse[self._shape(p.rows.size)](self._rest, self._places(p.rows), rate, control, step)
+                k.pulse[self._shape(p.rows.size)](self._rest, self._places(p.rows)[0], rate, control, step)
         z, scale = self._y, (c[-1] if len(c) > 1 else zero)
         for weight in c[-2:0:-1]:
             out = self._even if z is not self._even else self._odd
@@ -269,15 +271,16 @@ class Device:
         logged = (control, self._log_row, self._log_step, self._log_v)
         k.advance[shape](*matrix, self._mass, z, scale, self._rest, self._v, self.dt, *levels, self._row, *logged, step)
 
-    def _places(self, rows: NDArray[np.integer]) -> Any:
-        """Places of rows on the device, copied there once."""
+    def _places(self, rows: NDArray[np.integer]) -> tuple[Any, Any]:
+        """Places of rows on the device and room (1, k) for their voltages, made once."""
         key = rows.tobytes()
         if key not in self._known_places:
-            self._known_places[key] = self._cuda.to_device(self.position[rows])
+            to = self._cuda.to_device
+            self._known_places[key] = (to(self.position[rows]), to(np.zeros((1, len(rows)), self.dtype)))
         return self._known_places[key]
 
     def _sample(self, rows: NDArray[np.integer], out: Any, slot: int, step: int) -> None:
-        self._kernels.sample[self._shape(rows.size)](self._v, self._places(rows), out, slot, self._control, step)
+        self._kernels.sample[self._shape(rows.size)](self._v, self._places(rows)[0], out, slot, self._control, step)
 
     def _drain(self, control: NDArray[np.int32]) -> None:
         """Hand the crossings to the log and let the device go on."""
@@ -290,14 +293,18 @@ class Device:
             old, new = v.astype(float).T
             level = np.where(rose, self.log.levels_mv[0], self.log.levels_mv[1])
             when = step * self.dt_ms + float(self.dt) * (level - old) / (new - old)
-            in_order = np.lexsort((row, step))
-            self._log(step[in_order], row[in_order], rose[in_order], when[in_order])
+            self._log(step, row, rose, when)
         if count or control[k.HALT] != k.NEVER:
             self._control.copy_to_device(np.array([k.NEVER, 0, control[k.EXCITED], control[k.WRONG], control[k.FULL]], np.int32))
 
     def _log(self, step: NDArray[Any], row: NDArray[Any], rose: NDArray[Any], when: NDArray[Any]) -> None:
-        """Log crossings in step order, in as few pieces as leave no row twice in one: within a piece a row has no before and after."""
-        if len(np.unique(row)) < len(row):
+        """Log crossings, steps in order, in as few pieces as leave no row twice in one.
+
+        The device logs a step's crossings as they come, but within a piece the log sorts them itself, and no row has a before and after.
+        """
+        number = np.arange(len(row))
+        self._latest[row] = number
+        if (self._latest[row] != number).any():
             half = step <= (int(step[0]) + int(step[-1])) // 2
             for part in (half, ~half):
                 self._log(step[part], row[part], rose[part], when[part])
@@ -311,13 +318,18 @@ class Device:
         log.collect()
 
 
+def _rows_only(observer: object) -> bool:
+    """Whether the device can record what the observer wants to see, so that the host need not stop for it."""
+    return len(getattr(observer, "rows", ())) > 0
+
+
 class _Watching:
     """An observer's rows, recorded on the device at some steps of a burst and told when it is over."""
 
     def __init__(self, device: Device, observer: Any, steps: range) -> None:
         self.device, self.observer, self.steps = device, observer, steps
         self.inside = observer.rows[observer.rows >= 0]
-        self.buffer = device._cuda.to_device(np.zeros((max(len(steps), 1), max(len(self.inside), 1)), device.dtype))
+        self.buffer = device._cuda.to_device(np.zeros((len(steps), max(len(self.inside), 1)), device.dtype))
 
     def record(self, step: int) -> None:
         """Before the step."""
@@ -326,8 +338,7 @@ class _Watching:
 
     def tell(self, done: int) -> None:
         """Show what was recorded before the step `done`, where the host's loop looks itself."""
-        values = self.buffer.copy_to_host() if len(self.steps) else np.zeros((0, 1))
-        for step, row in zip(self.steps, values):
+        for step, row in zip(self.steps, self.buffer.copy_to_host()):
             if step < done:
                 self.device.v[self.inside] = row[: len(self.inside)]
                 self.observer.see(step * self.device.dt_ms, self.device.v)
