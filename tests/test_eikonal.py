@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from meshing.box import box_mesh, box_tets
 from solvers.bench.eikonal import records, sweeps
 from solvers.eikonal import EikonalForward, EikonalMesh, RestitutionTable, solve
+from solvers.eikonal.mesh import IN_CACHE
+from solvers.eikonal.purkinje import entry_sites, sheet_layer, thick_layer
 from solvers.eikonal.restitution import tables_from
 from solvers.kernels import heap
 from solvers.kernels.eikonal import from_edge, from_face
@@ -233,6 +235,125 @@ def test_plain_sweeps_give_the_same_arrivals():
 
 
 def test_bench_gives_ratios():
-    for record in records(fine_mm=3.0, coarse_mm=5.0, repeats=1):
+    for record in records(fine_mm=3.0, coarse_mm=5.0, repeats=1, large_mm=3.0):
         assert record["value"] > 0
         assert record["ratio"] == pytest.approx(record["reference"] / record["value"])
+
+
+def scattered(mesh):
+    """The same mesh with its nodes and tetrahedra numbered at random; returns it and the new number of each node."""
+    rng = np.random.default_rng(2)
+    order = rng.permutation(mesh.n_points)
+    place = np.empty_like(order)
+    place[order] = np.arange(mesh.n_points)
+    kept = rng.permutation(len(mesh.tets))
+    return EikonalMesh(mesh.points_mm[order], place[mesh.tets][kept], mesh.fibre[kept]), place
+
+
+def test_scattered_numbers_give_the_same_arrivals_and_derivatives():
+    mesh = patchy(0.55)
+    assert mesh.n_points > IN_CACHE
+    plain, (mixed, place) = EikonalMesh(mesh.points_mm, mesh.tets, mesh.fibre), scattered(mesh)
+    assert len(mixed._order.node)
+    assert not len(plain._order.node)
+    a, b = plain.arrival(0.6, 0.25, [0, 50], [0.0, 4.0]), mixed.arrival(0.6, 0.25, place[[0, 50]], [0.0, 4.0])
+    np.testing.assert_allclose(b.time_ms[place], a.time_ms, atol=0.01)
+    group = np.zeros(len(mesh.tets), int)
+    # where two simplices give the same time the tree may differ, and with it the derivative at a kink
+    difference = np.abs(b.tangent(group, 1)[place].sum(axis=1) - a.tangent(group, 1).sum(axis=1))
+    assert np.quantile(difference, 0.999) < 0.01
+    assert difference.max() < 2.0
+    assert (b.nearest_source(place[[0, 50]].astype(np.int32))[place] == a.nearest_source(np.array([0, 50], np.int32))).mean() > 0.99
+
+
+def test_single_precision_and_threads():
+    mesh = patchy()
+    double, single = (EikonalMesh(mesh.points_mm, mesh.tets, mesh.fibre, precision=p) for p in ("float64", "float32"))
+    assert single.solve(0.6, 0.25, 0).dtype == np.float32
+    np.testing.assert_allclose(single.solve(0.6, 0.25, 0), double.solve(0.6, 0.25, 0), atol=0.01)
+    sources = [(0, 0.0), ([5, 90], [1.0, 0.0]), (200, 3.0)]
+    many = [double.solve_many(0.6, 0.25, sources, threads) for threads in (1, 3)]
+    assert many[0].tobytes() == many[1].tobytes()
+    for row, source in zip(many[0], sources, strict=True):
+        np.testing.assert_array_equal(row, double.solve(0.6, 0.25, *source))
+
+
+def top_faces(mesh) -> np.ndarray:
+    from meshing.surfaces import FACES
+
+    faces = mesh.tets[:, FACES].reshape(-1, 3)
+    return faces[(mesh.points_mm[faces][:, :, 2] > mesh.points_mm[:, 2].max() - 1e-9).all(axis=1)]
+
+
+def test_a_sheet_speeds_the_wave_and_scar_and_lesions_interrupt_it():
+    mesh = patchy()
+    geometry = EikonalMesh(mesh.points_mm, mesh.tets, mesh.fibre, mesh.conducting())
+    fast = geometry.with_sheet(top_faces(mesh), 3.0)
+    slow, quick = geometry.solve(0.6, 0.25, 0), fast.solve(0.6, 0.25, 0)
+    reached = np.isfinite(slow)
+    assert (quick[reached] <= slow[reached] + 0.01).all()
+    assert quick[reached].max() < 0.7 * slow[reached].max()
+    assert np.isinf(quick[~reached]).all(), "no way through scar over the sheet"
+    assert 0 < len(fast.triangles) < len(top_faces(mesh))
+    closed = fast.with_blocked(mesh.in_region("isthmus"))
+    assert np.isinf(closed.solve(0.6, 0.25, 0)[mesh.points_mm[:, 0] > 18.1]).all()
+
+
+def test_derivatives_run_through_a_sheet():
+    """A wave that runs over the sheet and down depends on the muscle's velocity on the way down only."""
+    mesh = box_mesh((30.0, 6.0, 6.0), 1.0, variant="alternating")
+    geometry = EikonalMesh(mesh.points_mm, mesh.tets, np.zeros_like(mesh.fibre)).with_sheet(top_faces(mesh), 2.0)
+    x, z = mesh.points_mm[:, 0], mesh.points_mm[:, 2]
+    source = np.flatnonzero((x < 1e-9) & (z > 6.0 - 1e-9))
+    arrival = geometry.arrival(0.5, 0.5, source)
+    found = arrival.tangent(np.zeros(len(mesh.tets), int), 1).sum(axis=1)
+    h = 0.01
+    ends = [geometry.solve(0.5 * np.exp(s * h), 0.5 * np.exp(s * h), source) for s in (-1, 1)]
+    numeric = (ends[1] - ends[0]) / (2 * h)
+    assert np.quantile(np.abs(found - numeric), 0.9) < 0.2
+    far = (x > 20) & (z < 1e-9)
+    # t = x / c_fast + z sqrt(1/c^2 - 1/c_fast^2)
+    exact = -6.0 / 0.5**2 / np.sqrt(1 / 0.5**2 - 1 / 2.0**2)
+    np.testing.assert_allclose(found[far], exact, rtol=0.1)
+
+
+@pytest.fixture(scope="module")
+def heart():
+    from analytic_hearts import ventricles
+
+    from meshing.anatomy import complete
+
+    return complete(ventricles(5.0))
+
+
+def test_the_purkinje_layer_of_a_heart_shortens_activation(heart):
+    nodes, times = entry_sites(heart)
+    assert len(nodes) == 4
+    assert set(nodes[:3]) <= set(heart.surface_nodes("lv_endo").tolist())
+    assert nodes[3] in heart.surface_nodes("rv_endo")
+    assert times[3] > times[:3].max()
+    turn = heart.coordinates["rotational"][nodes[:3]]
+    assert turn[0] > 0 > turn[2], "anterior and posterior of the septum"
+    speeds = {"healthy": Velocity(0.6, 0.25)}
+    muscle = EikonalForward(heart).arrival_ms(speeds, nodes, times)
+    sheet = EikonalForward(heart, sheet_layer(heart)).arrival_ms(speeds, nodes, times)
+    thick = EikonalForward(heart, thick_layer(heart)).arrival_ms(speeds, nodes, times)
+    for fast in (sheet, thick):
+        assert fast.max() < 0.75 * muscle.max()
+        assert (fast <= muscle + 0.01).all()
+    # the base is free of the network
+    level = heart.coordinates["apicobasal"]
+    assert level[sheet_layer(heart).triangles].mean(axis=1).max() <= 0.8
+    # a normal heart is activated within 60 to 100 ms
+    assert 50.0 < sheet.max() < 110.0
+
+
+def test_layers_need_surfaces_and_coordinates(heart):
+    with pytest.raises(InputError, match="no such surface"):
+        sheet_layer(box_mesh((4.0, 4.0, 4.0), 2.0))
+    with pytest.raises(InputError, match="coordinates"):
+        entry_sites(box_mesh((4.0, 4.0, 4.0), 2.0))
+    with pytest.raises(InputError, match="factor"):
+        thick_layer(heart, factor=0.0)
+    with pytest.raises(InputError, match="precision"):
+        EikonalMesh(heart.points_mm, heart.tets, heart.fibre, precision="half")

@@ -20,8 +20,10 @@ SPEED = Velocity(0.6, 0.25)
 BEATS, CYCLE_MS = 4, 600.0
 
 
-def records(fine_mm: float = 1.0, coarse_mm: float = 2.0, repeats: int = 3) -> list[dict[str, Any]]:
-    """CPU microseconds per node of one first arrival and of one re-excitable beat.
+def records(fine_mm: float = 1.0, coarse_mm: float = 2.0, repeats: int = 3, large_mm: float = 0.55) -> list[dict[str, Any]]:
+    """CPU microseconds per node of one first arrival and of one re-excitable beat, and CPU seconds per million tetrahedra.
+
+    The large meshes (a million tetrahedra by default) are solved in float64, in float32, and with their numbers scattered.
 
     The reference is per node too, but on the coarse mesh: sweeps need more rounds on a fine one, so the ratio is a lower bound.
     """
@@ -32,13 +34,43 @@ def records(fine_mm: float = 1.0, coarse_mm: float = 2.0, repeats: int = 3) -> l
     solve = _best_us(lambda: geometry.solve(SPEED.longitudinal_m_s, SPEED.transverse_m_s, 0), mesh.n_points, repeats)
     beat = _best_us(lambda: _beats(mesh), BEATS * mesh.n_points, repeats)
     size = f"{len(mesh.tets)}_tets"
-    return [_record(f"eikonal/first_arrival/{size}", solve, plain), _record(f"eikonal/reentrant_beat/{size}", beat, plain)]
+    return [
+        _record(f"eikonal/first_arrival/{size}", solve, plain),
+        _record(f"eikonal/reentrant_beat/{size}", beat, plain),
+        *_large(box_mesh((48.0, 48.0, 15.0), large_mm, (0.8, 0.6, 0.0), "alternating"), plain, repeats),
+    ]
+
+
+def _large(mesh: HeartMesh, plain_us: float, repeats: int) -> list[dict[str, Any]]:
+    """CPU seconds per million tetrahedra; the reference scales the plain sweeps' time per node of the coarse mesh."""
+    shuffle = np.random.default_rng(0).permutation(mesh.n_points)
+    place = np.empty_like(shuffle)
+    place[shuffle] = np.arange(mesh.n_points)
+    million = len(mesh.tets)
+    reference = plain_us * mesh.n_points / million
+
+    def tables() -> EikonalMesh:
+        return EikonalMesh(mesh.points_mm, mesh.tets, mesh.fibre)
+
+    geometries = {
+        "float64": tables(),
+        "float32": EikonalMesh(mesh.points_mm, mesh.tets, mesh.fibre, precision="float32"),
+        "scattered": EikonalMesh(mesh.points_mm[shuffle], place[mesh.tets], mesh.fibre),
+    }
+    out = [_record("eikonal/tables/float64", _best_us(tables, million, 1), reference, "s/1e6 tets")]
+    for name, geometry in geometries.items():
+
+        def once(geometry: EikonalMesh = geometry) -> object:
+            return geometry.solve(SPEED.longitudinal_m_s, SPEED.transverse_m_s, 0)
+
+        out.append(_record(f"eikonal/first_arrival/{million}_tets/{name}", _best_us(once, million, repeats), reference, "s/1e6 tets"))
+    return out
 
 
 _EDGE = {(0, 1): 0, (0, 2): 1, (0, 3): 2, (1, 2): 3, (1, 3): 4, (2, 3): 5}
 
 
-def sweeps(tets: NDArray[np.int32], length2: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+def sweeps(tets: NDArray[np.int32], length2: NDArray[np.floating], n: int) -> NDArray[np.float64]:
     """First arrival from node 0 by Jacobi sweeps over all tetrahedra, (n,) ms: what one would write without a compiler."""
     time = np.full(n, np.inf)
     time[0] = 0.0
@@ -52,10 +84,10 @@ def sweeps(tets: NDArray[np.int32], length2: NDArray[np.float64], n: int) -> NDA
         time = new
 
 
-def _update(t: NDArray[np.float64], length2: NDArray[np.float64], v: int, others: list[int]) -> NDArray[np.float64]:
+def _update(t: NDArray[np.float64], length2: NDArray[np.floating], v: int, others: list[int]) -> NDArray[np.float64]:
     """Minimum over vertices, edges and face of one simplex of every tetrahedron at once."""
 
-    def between(i: int, j: int) -> NDArray[np.float64]:
+    def between(i: int, j: int) -> NDArray[np.floating]:
         return length2[:, _EDGE[min(i, j), max(i, j)]]
 
     to = np.stack([between(v, u) for u in others], axis=1)
@@ -98,5 +130,5 @@ def _best_us(work: Callable[[], object], units: int, repeats: int) -> float:
     return float(best * 1e6 / units)
 
 
-def _record(name: str, value: float, reference: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": "us/node", "reference": reference, "ratio": reference / value}
+def _record(name: str, value: float, reference: float, unit: str = "us/node") -> dict[str, Any]:
+    return {"name": name, "value": value, "unit": unit, "reference": reference, "ratio": reference / value}

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.eikonal.mesh import Arrival, EikonalMesh
+from solvers.eikonal.purkinje import FastLayer
 from solvers.eikonal.regions import present, source_of
 from twin.calibrate.velocity import Sensitivity
 from twin.mesh import REGIONS, HeartMesh
@@ -21,8 +22,12 @@ class EikonalForward:
     when a region of the mesh has no velocity.
     """
 
-    def __init__(self, mesh: HeartMesh) -> None:
+    def __init__(self, mesh: HeartMesh, layer: FastLayer | None = None) -> None:
+        """`layer`: fast endocardial conduction, see `solvers.eikonal.purkinje`; None: the wave spreads through muscle only."""
         self.geometry = EikonalMesh(mesh.points_mm, mesh.tets, mesh.fibre, mesh.conducting())
+        if layer is not None and len(layer.triangles):
+            self.geometry = self.geometry.with_sheet(layer.triangles, layer.speed_m_s)
+        self._factor = layer.factor if layer is not None and len(layer.factor) else None
         self._regions = present(mesh)
         self._tet_region = np.asarray(mesh.region, np.int64)
 
@@ -31,7 +36,8 @@ class EikonalForward:
         for region in self._regions:
             speed = velocities[source_of(region, set(velocities))]
             along[REGIONS[region]], across[REGIONS[region]] = speed.longitudinal_m_s, speed.transverse_m_s
-        return along[self._tet_region], across[self._tet_region]
+        speeds = along[self._tet_region], across[self._tet_region]
+        return speeds if self._factor is None else (speeds[0] * self._factor, speeds[1] * self._factor)
 
     def arrival_ms(
         self, velocities: Mapping[str, Velocity], source_nodes: NDArray[np.int32], source_times_ms: NDArray[np.float64]

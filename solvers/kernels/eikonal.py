@@ -36,6 +36,65 @@ def node_to_tets(tets: NDArray[np.int32], use: NDArray[np.bool_], n: int) -> tup
 
 
 @njit(cache=True, nogil=True)
+def edge_parts(
+    points: NDArray[np.float64],
+    tets: NDArray[np.int32],
+    fibre: NDArray[np.float64],
+    along2: NDArray[np.floating],
+    across2: NDArray[np.floating],
+) -> None:
+    """Squared components along and across the fibre of the six edges of every tetrahedron, into (m, 6), (m, 6) mm^2."""
+    for e in range(len(tets)):
+        k = 0
+        for i in range(3):
+            for j in range(i + 1, 4):
+                a, b = tets[e, i], tets[e, j]
+                x, y, z = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
+                along = x * fibre[e, 0] + y * fibre[e, 1] + z * fibre[e, 2]
+                along2[e, k] = along * along
+                across2[e, k] = max(x * x + y * y + z * z - along * along, 0.0)
+                k += 1
+
+
+@njit(cache=True, nogil=True)
+def face_owners(
+    start: NDArray[np.int32], around: NDArray[np.int32], tets: NDArray[np.int32], triangles: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """A tetrahedron of the table that each triangle (k, 3) is a face of, (k,), -1 where there is none."""
+    out = np.full(len(triangles), -1, np.int32)
+    for t in range(len(triangles)):
+        a, b, c = triangles[t]
+        for k in range(start[a], start[a + 1]):
+            e = around[k]
+            found = 0
+            for i in range(4):
+                if tets[e, i] == b or tets[e, i] == c:
+                    found += 1
+            if found == 2:
+                out[t] = e
+                break
+    return out
+
+
+@njit(cache=True, nogil=True)
+def nodes_to_triangles(triangles: NDArray[np.int32], n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """CSR table (n + 1,), (3 * k,) of the triangles around each node, in ascending order."""
+    start = np.zeros(n + 1, np.int32)
+    for t in range(len(triangles)):
+        for i in range(3):
+            start[triangles[t, i] + 1] += 1
+    for v in range(n):
+        start[v + 1] += start[v]
+    place = start[:-1].copy()
+    around = np.empty(start[n], np.int32)
+    for t in range(len(triangles)):
+        for i in range(3):
+            around[place[triangles[t, i]]] = t
+            place[triangles[t, i]] += 1
+    return start, around
+
+
+@njit(cache=True, nogil=True)
 def from_edge(tp: float, tq: float, vp: float, vq: float, pq: float, slow2: float) -> tuple[float, float]:
     """Earliest arrival at v over the edge p-q and the weight of q at its foot point; q is never the foot alone.
 
@@ -100,8 +159,8 @@ def from_face(
 
 @njit(cache=True, nogil=True)
 def metric_lengths2(
-    along2: NDArray[np.float64], across2: NDArray[np.float64], speed_l: NDArray[np.float64], speed_t: NDArray[np.float64]
-) -> NDArray[np.float64]:
+    along2: NDArray[np.floating], across2: NDArray[np.floating], speed_l: NDArray[np.float64], speed_t: NDArray[np.float64]
+) -> NDArray[np.floating]:
     """Squared metric edge lengths (m, 6) ms^2 from squared edge components (m, 6) mm^2 and one speed pair per tetrahedron."""
     out = np.empty_like(along2)
     for e in range(len(along2)):
@@ -116,19 +175,24 @@ def first_arrival(
     start: NDArray[np.int32],
     around: NDArray[np.int32],
     tets: NDArray[np.int32],
-    length2: NDArray[np.float64],
+    length2: NDArray[np.floating],
+    sheet_start: NDArray[np.int32],
+    sheet_around: NDArray[np.int32],
+    triangles: NDArray[np.int32],
+    sheet_length2: NDArray[np.floating],
     source_nodes: NDArray[np.int32],
-    source_times: NDArray[np.float64],
+    source_times: NDArray[np.floating],
     tolerance_ms: float,
-) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
-    """First arrival at every node, with the simplex that it came from.
+) -> tuple[NDArray[np.floating], NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+    """First arrival at every node, with the simplex that it came from; times in the type of `source_times`.
 
-    Returns time (n,) inf where unreached; via (n,) the tetrahedron used, -1 at sources and unreached nodes; origin (n, 3) nodes of the
-    simplex and weight (n, 3) of each at the foot point. A fired node is queued again when a later simplex makes it earlier by
-    more than `tolerance_ms`: without that the scheme does not converge at strong anisotropy.
+    The wave also runs over the triangles (k, 3) of a sheet with squared edge times (k, 3) of edges 01, 02, 12.
+    Returns time (n,) inf where unreached; via (n,) the tetrahedron used, -2 - t for triangle t, -1 at sources and unreached nodes;
+    origin (n, 3) nodes of the simplex and weight (n, 3) of each at the foot point. A fired node is queued again when a later simplex
+    makes it earlier by more than `tolerance_ms`: without that the scheme does not converge at strong anisotropy.
     """
     n = len(start) - 1
-    time = np.full(n, np.inf)
+    time = np.full(n, np.inf, source_times.dtype)
     fired = np.zeros(n, np.bool_)
     via = np.full(n, -1, np.int32)
     origin = np.zeros((n, 3), np.int32)
@@ -190,7 +254,33 @@ def first_arrival(
                         capacity *= 2
                         heap_time = np.concatenate((heap_time, np.empty(size)))
                         heap_node = np.concatenate((heap_node, np.empty(size, np.int32)))
-                    size = push(heap_time, heap_node, size, t, v)
+                    size = push(heap_time, heap_node, size, time[v], v)
+        for k in range(sheet_start[p], sheet_start[p + 1]):
+            e = sheet_around[k]
+            ip = 0
+            while triangles[e, ip] != p:
+                ip += 1
+            for step in range(1, 3):
+                iv, iq = (ip + step) % 3, (ip + 3 - step) % 3
+                v, q = triangles[e, iv], triangles[e, iq]
+                tq = time[q] if fired[q] else np.inf
+                if time[v] <= min(tp, tq):
+                    continue
+                # edge 01 is 0, 02 is 1, 12 is 2: the sum of its ends less one
+                vp, wq = sheet_length2[e, iv + ip - 1], 0.0
+                if tq < np.inf:
+                    t, wq = from_edge(tp, tq, vp, sheet_length2[e, iv + iq - 1], sheet_length2[e, ip + iq - 1], 1.0)
+                else:
+                    t = tp + np.sqrt(vp)
+                if t < time[v] - tolerance_ms:
+                    time[v], via[v] = t, -2 - e
+                    origin[v, 0], origin[v, 1], origin[v, 2] = p, q, p
+                    weight[v, 0], weight[v, 1], weight[v, 2] = 1.0 - wq, wq, 0.0
+                    if size == capacity:
+                        capacity *= 2
+                        heap_time = np.concatenate((heap_time, np.empty(size)))
+                        heap_node = np.concatenate((heap_node, np.empty(size, np.int32)))
+                    size = push(heap_time, heap_node, size, time[v], v)
     return time, via, origin, weight
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from meshing.box import box_tets
+from meshing.surfaces import FACES
 from solvers.eikonal.mesh import EikonalMesh
 from solvers.eikonal.reentrant import Log, ReentrantEikonal, Settings, State
 from solvers.eikonal.restitution import RestitutionTable
@@ -18,6 +19,11 @@ from twin.mesh import REGIONS, HeartMesh
 from twin.params import Param
 from twin.tissue import Velocity
 
+SLOW_M_S, FAST_M_S = 0.5, 2.0
+STRIP_TOLERANCE = Param(
+    0.6, "ms", 0.0, 1.0, "chosen here: half a sample of an electrogram; exact arrival by Fermat's principle, Snell's head wave"
+)
+ORDER_TOLERANCE = Param(0.3, "1", 0.0, 0.5, "linear simplices: first order in the edge away from the source")
 OBLIQUE_DEGREES = 35.0
 SPEED_M_S = 0.6
 _GATE = "design/reentry.md: arrival at 8-18 mm from a point source, fibres at 35 degrees, is late by at most this share"
@@ -53,6 +59,34 @@ def oblique_error(spacing_mm: float, ratio: float, ball_mm: float = 0.0) -> floa
     distance = np.linalg.norm(points - points[source], axis=1)
     ring = (distance > 8.0) & (distance < 18.0)
     return float(np.mean(time[ring] / exact[ring] - 1.0))
+
+
+def convergence_order(ratio: float) -> float:
+    """Order of the error of a point source in the edge, from a ball with exact times: the singularity itself adds h log h."""
+    return float(np.log2(oblique_error(2.0, ratio, ball_mm=6.0) / oblique_error(1.0, ratio, ball_mm=6.0)))
+
+
+def fast_strip_error(spacing_mm: float, thickness_mm: float = 0.0) -> float:
+    """Largest lateness (ms) in a slab under a fast endocardium: along it, and from there down as a head wave (Snell's law).
+
+    The line source lies on the fast side; thickness 0 is a sheet of surface elements, else a layer of fast muscle.
+    """
+    points, tets = box_tets((40.0, 2.0 * spacing_mm, 12.0), spacing_mm, "alternating")
+    x, z = points[:, 0], points[:, 2]
+    geometry = EikonalMesh(points, tets, np.zeros((len(tets), 3)))
+    speed: float | NDArray[np.float64] = SLOW_M_S
+    if thickness_mm > 0:
+        speed = np.where(points[tets][:, :, 2].mean(axis=1) < thickness_mm, FAST_M_S, SLOW_M_S)
+    else:
+        faces = tets[:, FACES].reshape(-1, 3)
+        geometry = geometry.with_sheet(faces[(z[faces] < 1e-9).all(axis=1)], FAST_M_S)
+    time = geometry.solve(speed, speed, np.flatnonzero((x < 1e-9) & (z < 1e-9)))
+    # Fermat: over all places where the wave may leave the fast layer
+    leave = np.linspace(0.0, 40.0, 2001)
+    below = np.maximum(z - thickness_mm, 0.0)
+    via = np.hypot(leave, thickness_mm) / FAST_M_S + np.hypot(x[:, None] - leave, below[:, None]) / SLOW_M_S
+    exact = np.where(z > thickness_mm, via.min(axis=1), np.hypot(x, z) / FAST_M_S)
+    return float(np.abs(time - exact).max())
 
 
 def annulus(inner_mm: float, width_mm: float, spacing_mm: float) -> tuple[HeartMesh, NDArray[np.float64]]:
@@ -131,6 +165,12 @@ def checks() -> list[dict[str, Any]]:
     for (spacing, ratio), gate in LATE.items():
         name = f"eikonal/point/oblique/ratio{ratio:g}/dx{spacing:g}"
         out.append(_record(name, oblique_error(spacing, ratio), "1", 0.0, gate.value, gate.source))
+    for ratio in (1.0, 2.4, 4.0):
+        order = convergence_order(ratio)
+        out.append(_record(f"eikonal/point/order/ratio{ratio:g}", order, "1", 1.0, ORDER_TOLERANCE.value, ORDER_TOLERANCE.source))
+    for name, thickness in (("sheet", 0.0), ("layer", 2.0)):
+        late = fast_strip_error(1.0, thickness)
+        out.append(_record(f"eikonal/purkinje/{name}/dx1", late, "ms", 0.0, STRIP_TOLERANCE.value, STRIP_TOLERANCE.source))
     for speed in (0.5, 0.6):
         exact = 2 * np.pi * 30.0 / speed
         value = ring_cycle_ms(30.0, 2.0, speed, steady(200.0, 40.0), 4000.0)
