@@ -171,3 +171,11 @@ def turned(series: Series, columns: bool = False, rows: bool = False, swap: bool
     if swap:
         axes, size, pixel = axes[:, [1, 0, 2]], size[::-1], pixel[::-1]
     return replace(series, axes=axes, origin=tuple(float(v) for v in origin), columns=size[0], rows=size[1], pixel_mm=(pixel[1], pixel[0]))
+
+
+def encode_rle(ds: Any) -> Any:
+    """The data set with run-length encoded pixels."""
+    from pydicom.uid import RLELossless
+
+    ds.compress(RLELossless, generate_instance_uid=False)
+    return ds

@@ -94,9 +94,10 @@ def check_affine(affine: NDArray[np.float64], shape: Sequence[int], where: Path,
     if not np.isfinite(affine).all():
         raise InputError(where, field, "is not finite (NaN or infinite)", "export the volume again with its position in the patient")
     axes = affine[:3, :3]
-    spacing = np.sqrt((axes**2).sum(axis=0))
-    if np.abs(affine).max() > 1e7 or (spacing == 0).any():
+    # first the largest number: squares of huge ones overflow
+    if np.abs(affine).max() > 1e7 or (np.abs(axes).max(axis=0) == 0).any():
         raise InputError(where, field, "an axis has no length or is out of any scanner", "export the volume again with its directions")
+    spacing = np.sqrt((axes**2).sum(axis=0))
     if spacing.max() < MIN_SPACING_MM or (spacing * np.asarray(shape)).max() < 2.0:
         raise InputError(
             where,

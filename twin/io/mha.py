@@ -97,9 +97,13 @@ def header_affine(fields: Mapping[str, str], where: Path) -> NDArray[np.float64]
     for name, value in (("ElementSpacing", spacing), ("Offset", origin), ("TransformMatrix", matrix)):
         if value is None:
             raise InputError(where, name, "is missing: where the volume lies is not said", "export it with its position in the patient")
+    directions = np.reshape(matrix or [], (3, 3)).T
+    # (what is not finite is found by `check_affine`)
+    if (np.abs(directions) > 2).any() or np.abs((np.clip(directions, -2, 2) ** 2).sum(axis=0) - 1).max() > 0.02:
+        raise InputError(where, "TransformMatrix", "has directions that are not of length 1", "export it again")
     affine = np.eye(4)
     with np.errstate(invalid="ignore", over="ignore"):
-        affine[:3, :3] = np.reshape(matrix or [], (3, 3)).T * np.array(spacing)
+        affine[:3, :3] = directions * np.array(spacing)
     affine[:3, 3] = origin or []
     if min(spacing or []) <= 0:
         raise InputError(where, "ElementSpacing", "is not positive", "export it again")

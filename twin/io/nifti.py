@@ -76,7 +76,8 @@ def header_affine(head: bytes, order: str, where: Path) -> NDArray[np.float64]:
         affine[:3, 3] = x, y, z
     else:
         raise InputError(where, "sform", "neither sform nor qform says where the volume lies", "export it with its position in the patient")
-    return RAS_TO_LPS @ affine
+    with np.errstate(invalid="ignore"):  # what is not finite is found by `check_affine`
+        return np.asarray(RAS_TO_LPS @ affine)
 
 
 def _header(data: bytes, where: Path) -> tuple[bytes, str]:
