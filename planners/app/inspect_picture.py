@@ -1,4 +1,4 @@
-"""A picture of what was inspected: three middle slices of a volume, two views of a surface or mesh, points of a map, leads of an ECG."""
+"""A picture of what was inspected: three middle slices of a volume, three views of a surface or mesh, points of a map, leads of an ECG."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ Array = NDArray[np.float64]
 PANEL = 320
 GAP = 8
 MAX_BALLS = 600
+VIEWS = (((0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), ((-1.0, 0.0, 0.0), (0.0, 0.0, 1.0)), ((0.0, 0.0, -1.0), (0.0, -1.0, 0.0)))
+"""Directions of sight and up in LPS: from the front, from the left, from above (front up)."""
+
 LABEL_COLOURS = {
     "lv_blood": (0.80, 0.25, 0.25),
     "rv_blood": (0.35, 0.55, 0.85),
@@ -38,12 +41,15 @@ def picture(shown: Any) -> bytes | None:
         colours = np.ones((256, 3))
         for name, number in LABELS.items():
             colours[number] = LABEL_COLOURS.get(name, (1.0, 1.0, 1.0))
-        centre = np.argwhere(shown.data > 0).mean(axis=0).round().astype(int)
-        return _slices(colours[shown.data], shown.spacing_mm, centre)
+        data, spacing = _towards_lps(shown.data, shown.affine)
+        filled = np.argwhere(data > 0)
+        centre = filled.mean(axis=0).round().astype(int) if len(filled) else np.array(data.shape) // 2
+        return _slices(colours[data], spacing, centre)
     if isinstance(shown, Image):
-        low, high = np.percentile(shown.data, [1, 99])
-        grey = np.clip((shown.data.astype(np.float64) - low) / max(float(high - low), 1e-9), 0.0, 1.0)
-        return _slices(np.repeat(grey[..., None], 3, axis=3), shown.spacing_mm, np.array(grey.shape) // 2)
+        data, spacing = _towards_lps(shown.data, shown.affine)
+        low, high = np.percentile(data, [1, 99])
+        grey = np.clip((data.astype(np.float64) - low) / max(float(high - low), 1e-9), 0.0, 1.0)
+        return _slices(grey[..., None], spacing, np.array(grey.shape) // 2)
     if isinstance(shown, VolumeMesh):
         triangles, owner = boundary(shown.tets)
         return _views(shown.points_mm, triangles, _region_colours(shown, triangles, owner))
@@ -54,8 +60,23 @@ def picture(shown: Any) -> bytes | None:
     return _leads(shown) if isinstance(shown, Ecg) else None
 
 
+def _towards_lps(data: NDArray[Any], affine: Array) -> tuple[NDArray[Any], Array]:
+    """The same voxels with index axes that point most to the left, the back and the head, and their spacing."""
+    axes = affine[:3, :3]
+    order = np.zeros(3, int)
+    left = [0, 1, 2]
+    for world in np.argsort(-np.abs(axes).max(axis=1)):
+        order[world] = max(left, key=lambda a: abs(axes[world, a]))
+        left.remove(order[world])
+    moved = data.transpose(order)
+    for world in range(3):
+        if axes[world, order[world]] < 0:
+            moved = np.flip(moved, world)
+    return moved, np.linalg.norm(axes, axis=0)[order]
+
+
 def _slices(colour: Array, spacing_mm: Array, centre: NDArray[np.int_]) -> bytes:
-    """Slices across k, j and i through `centre`, (ni, nj, nk, 3) colours, each drawn in its true proportions."""
+    """Axial, coronal and sagittal slice through `centre` of colours (ni, nj, nk, 1 or 3) along L, P, S, in true proportions."""
     panels = []
     for axis in (2, 1, 0):
         plane = np.take(colour, int(np.clip(centre[axis], 0, colour.shape[axis] - 1)), axis)
@@ -64,13 +85,14 @@ def _slices(colour: Array, spacing_mm: Array, centre: NDArray[np.int_]) -> bytes
         width, height = np.maximum(1, (PANEL * size / size.max()).round()).astype(int)
         i = np.minimum((np.arange(width) + 0.5) / width * plane.shape[0], plane.shape[0] - 1).astype(int)
         j = np.minimum((np.arange(height) + 0.5) / height * plane.shape[1], plane.shape[1] - 1).astype(int)
-        # S is up in the two upright planes; in the axial one the index runs down, towards the back
+        # the head is up in the two upright planes; in the axial one the back is down
         rows = j if axis == 2 else j[::-1]
         panels.append(_padded(plane[np.ix_(i, rows)].transpose(1, 0, 2)))
     return png(_beside(panels))
 
 
 def _padded(image: Array) -> Array:
+    image = np.broadcast_to(image, (*image.shape[:2], 3))
     out = np.full((PANEL, PANEL, 3), 0.12)
     top, left = (PANEL - image.shape[0]) // 2, (PANEL - image.shape[1]) // 2
     out[top : top + image.shape[0], left : left + image.shape[1]] = image
@@ -95,18 +117,17 @@ def _region_colours(mesh: VolumeMesh, triangles: NDArray[np.int32], owner: NDArr
 
 
 def _views(points: Array, triangles: NDArray[np.int32], colours: Array) -> bytes:
-    """From the front (anterior) and from the left, side by side, with a scale bar."""
-    return _from_two_sides([Shape(np.asarray(points, float), triangles, np.asarray(colours, float))], points[np.unique(triangles)])
+    """From three sides, beside each other, with a scale bar."""
+    return _from_three_sides([Shape(np.asarray(points, float), triangles, np.asarray(colours, float))], points[np.unique(triangles)])
 
 
-def _from_two_sides(shapes: list[Shape], points: Array) -> bytes:
+def _from_three_sides(shapes: list[Shape], points: Array) -> bytes:
     centre = (points.min(axis=0) + points.max(axis=0)) / 2
-    height = 1.1 * float(np.linalg.norm(np.ptp(points, axis=0)))
+    height = 1.15 * float(np.ptp(points, axis=0).max())
     bar = 10.0 ** np.floor(np.log10(max(height / 4, 1e-6)))
     images = []
-    # LPS: y grows towards the back, x to the left
-    for view in (np.array([0.0, 1.0, 0.0]), np.array([-1.0, 0.0, 0.0])):
-        data = render(shapes, Camera(view, np.array([0.0, 0.0, 1.0]), centre, height), PANEL, PANEL, bar)
+    for view, up in VIEWS:
+        data = render(shapes, Camera(np.array(view), np.array(up), centre, height), PANEL, PANEL, bar)
         images.append(_decoded(data))
     return png(_beside(images))
 
@@ -126,7 +147,7 @@ def _map(eam: ElectroanatomicalMap) -> bytes:
     low, high = (float(np.nanpercentile(lat, q)) for q in (2, 98)) if np.isfinite(lat).any() else (0.0, 1.0)
     colours = palette.activation_colours(lat, low, high)
     radius = 0.012 * float(np.linalg.norm(np.ptp(points, axis=0)))
-    return _from_two_sides([sphere(p, radius, c.tolist()) for p, c in zip(points, colours)], points)
+    return _from_three_sides([sphere(p, radius, c.tolist()) for p, c in zip(points, colours)], points)
 
 
 def _leads(ecg: Ecg) -> bytes:
