@@ -246,14 +246,19 @@ class MonodomainRun:
     def _advance(self, recording: Recording, stimuli: Sequence[Stimulus], until_ms: float, folder: Path, trunk: bool) -> Result:
         checkpoints = _Checkpoints(self.solver, recording, folder / WORK / "checkpoint.npz", self.checkpoint_s)
         cycles = self.experiment.reentry_cycles
-        return self.solver.run(
-            stimuli,
-            until_ms,
-            observers=[*recording.files.values(), checkpoints],
-            stop=ReentryCycles(cycles) if cycles is not None and not trunk else None,
-            quiet_ms=None if trunk else self.experiment.quiet_ms,
-            progress=lambda fraction: self.tell("monodomain", fraction),
-        )
+        try:
+            return self.solver.run(
+                stimuli,
+                until_ms,
+                observers=[*recording.files.values(), checkpoints],
+                stop=ReentryCycles(cycles) if cycles is not None and not trunk else None,
+                quiet_ms=None if trunk else self.experiment.quiet_ms,
+                progress=lambda fraction: self.tell("monodomain", fraction),
+            )
+        except BaseException:
+            # what is buffered must reach the files before a later run of this process cuts them
+            recording.close()
+            raise
 
     def _leaf(self, recording: Recording, stimuli: Sequence[Stimulus], folder: Path, status: str | None) -> dict[str, Any]:
         """Run to the end and write."""
@@ -343,6 +348,11 @@ def _together(leaves: Sequence[Mapping[str, Any]], experiment: Experiment) -> di
     message = diverged[0]["message"] if diverged else f"{len(rows)} branches from one train"
     expect = [{"branch": b.name, **e} for b, leaf in zip(experiment.branches, leaves) for e in leaf["expect"]]
     return {
-        "status": status.value, "message": message, "method": experiment.method, "mesh": leaves[0]["mesh"],
-        "branches": rows, "expect": expect, "expect_met": all(e["met"] for e in expect),
+        "status": status.value,
+        "message": message,
+        "method": experiment.method,
+        "mesh": leaves[0]["mesh"],
+        "branches": rows,
+        "expect": expect,
+        "expect_met": all(e["met"] for e in expect),
     }

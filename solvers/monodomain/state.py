@@ -16,6 +16,7 @@ from twin.atomic import read_npz, write_npz
 from twin.errors import InputError
 
 FORMAT = 1
+_SCALARS = ("size", "newest_ms", "since_ms")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def load_state(path: Path, fits: Mapping[str, Any] | None = None) -> tuple[Snaps
             int(meta["step"]),
             arrays["v"],
             _nested("cells", arrays),
-            {name: value.item() if value.ndim == 0 else value for name, value in _nested("log", arrays).items()},
+            {name: value.item() if name in _SCALARS else value for name, value in _nested("log", arrays).items()},
             _nested("scheme", arrays),
             int(meta["quiet_since"]),
             meta["fits"],
