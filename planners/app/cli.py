@@ -179,6 +179,22 @@ def risk(
 
 
 @app.command()
+def extract(
+    reports: Annotated[Path, typer.Argument(help="Reports, one JSON object per line: id, text and (optional) kind.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Facts, one JSON object per line.")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace the output file if it exists.")] = False,
+    json: Json = False,
+) -> int:
+    """Free-text reports (English) to facts, each with the place in the text that says it.
+
+    Example: vtwin extract reports.jsonl -o facts.jsonl
+    """
+    from planners.app import extract_command
+
+    return extract_command.extract(reports, out, fresh, Console(json))
+
+
+@app.command()
 def doctor(json: Json = False) -> int:
     """Say what this machine has, what is missing and how to get it."""
     from planners.app.doctor import as_records, examine
