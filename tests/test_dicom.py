@@ -6,6 +6,7 @@ import os
 import struct
 import zipfile
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,46 @@ def test_enhanced_multi_frame(tmp_path: Path, times: tuple[float, ...]) -> None:
     assert_scene(stack.at(0.3), 0.3)
 
 
+@pytest.mark.parametrize("kept", ["TemporalPositionIdentifier", "InstanceNumber"])
+def test_cine_without_trigger_times_is_spread_over_the_beat(tmp_path: Path, kept: str) -> None:
+    def strip(ds: Any, k: int, t: int) -> None:
+        del ds.TriggerTime
+        ds.InstanceNumber = 10 * k + t + 1 if kept == "InstanceNumber" else 1
+        if kept == "TemporalPositionIdentifier":
+            ds.TemporalPositionIdentifier = t + 1
+
+    (stack,) = read_cine(write_series(tmp_path, replace(OBLIQUE, times=(0.0, 0.25, 0.5, 0.75)), tweak=strip))
+    np.testing.assert_allclose(stack.slices[2].trigger_ms, [0, 200, 400, 600])
+    assert_scene(stack.at(0.5), 0.5)
+
+
+def test_late_enhancement_of_one_series_per_slice_and_a_repeated_one(tmp_path: Path) -> None:
+    for k in range(5):
+        write_series(tmp_path, replace(OBLIQUE, uid=f"1.2.3.{20 + k}", number=50 - k), keep=[k])
+    write_series(
+        tmp_path, replace(OBLIQUE, uid="1.2.3.40", number=3), keep=[2], tweak=lambda ds, k, t: setattr(ds, "PixelData", bytes(384))
+    )
+    notes = Notes()
+    image = read_image(tmp_path, notes)
+    assert_scene(image)
+    assert image.data.shape == (16, 12, 5)
+    assert "series 3 repeats the plane of a later series" in notes.lines[0]
+    assert any("1 single planes beside the volume" in line for line in notes.lines)
+
+
+def test_an_inversion_scout_is_neither_volume_nor_cine(tmp_path: Path) -> None:
+    def invert(ds: Any, k: int, t: int) -> None:
+        ds.InversionTime = 100 + 50 * t
+
+    write_series(tmp_path, replace(OBLIQUE, uid="1.2.3.5", number=5, times=(0.0, 0.3, 0.6)), keep=[2], tweak=invert)
+    with pytest.raises(InputError, match="no plane was measured at several times"):
+        read_cine(tmp_path)
+    write_series(tmp_path, OBLIQUE)
+    notes = Notes()
+    assert_scene(read_image(tmp_path, notes))
+    assert "1 inversion scouts or mapping series were passed over" in notes.lines[0]
+
+
 def test_views_that_turn_about_an_axis_stay_single_planes(tmp_path: Path) -> None:
     def pose(ds: Any, k: int, t: int) -> None:
         angle = k * np.pi / 6
@@ -116,6 +157,7 @@ def test_gantry_tilt_is_said_and_put_right(tmp_path: Path) -> None:
     notes = Notes()
     image = read_image(write_series(tmp_path, replace(OBLIQUE, tilt_mm=(0.0, 2.144))), notes)
     assert "gantry tilt of 15.0 degrees" in notes.lines[0]
+    assert "slices 6 mm thick lie 8 mm apart: 2 mm between them were not imaged" in notes.lines[1]
     shape = image.data.shape
     assert shape == (16, 12 + 8, 6)
     inside = image.data > 0
@@ -207,7 +249,7 @@ def test_the_same_file_twice_is_a_note(tmp_path: Path) -> None:
     (tmp_path / "copy.dcm").write_bytes((tmp_path / "1_000.dcm").read_bytes())
     notes = Notes()
     assert_scene(read_image(tmp_path, notes))
-    assert "1 slices were there twice" in notes.lines[0]
+    assert any("1 slices were there twice" in line for line in notes.lines)
 
 
 def test_several_volumes_are_listed_and_other_objects_passed_over(tmp_path: Path) -> None:
@@ -426,16 +468,22 @@ def test_the_real_cine_study_has_the_right_geometry() -> None:
     assert [round(one.rr_ms) for one in sax.slices] == [831, 814, 776, 829, 860, 863]
     assert sorted(len(one.trigger_ms) for one in sax.slices) == [4, 4, 4, 4, 4, 25]
     assert [len(view.slices) for view in views] == [1] * 5
-    centre = sax.to_mm(np.array([[127.5, 103.5, 2.5]]))[0]
+    # the first three views (4-, 3- and 2-chamber) share the long axis of the left ventricle: any two cross along nearly the normal of
+    # the short-axis slices, and the three lines meet the middle of the stack in one place, near the centre of its picture
+    places = []
+    for a, b in combinations(views[:3], 2):
+        axis = np.cross(a.normal, b.normal)
+        assert abs(axis @ sax.normal) / np.linalg.norm(axis) > np.cos(np.radians(11.0))
+        rows = np.stack([a.normal, b.normal, sax.normal])
+        middle = sax.to_mm(np.array([[127.5, 103.5, 2.5]]))[0]
+        places.append(np.linalg.solve(rows, [a.normal @ a.affine[:3, 3], b.normal @ b.affine[:3, 3], sax.normal @ middle]))
+    assert np.ptp(places, axis=0).max() < 5.0
+    assert np.linalg.norm(np.mean(places, axis=0) - middle) < 10.0
     for view in views:
-        # long axis in plane: the view's normal lies across the short-axis normal, but for the RVOT and the oblique one
-        assert abs(view.normal @ sax.normal) < 0.6
-        # the view crosses the middle of the short-axis stack, and the line of crossing lies inside both pictures
-        away = abs((centre - view.affine[:3, 3]) @ view.normal)
-        assert away < 45.0
-        inside = view.to_ijk(centre[None])[0, :2]
-        assert (inside > 20).all()
-        assert (inside < np.array(view.slices[0].frames.shape[:2]) - 20).all()
+        for place in places:
+            i, j, _ = view.to_ijk(place[None])[0]
+            assert 20 < i < view.slices[0].frames.shape[0] - 20
+            assert 20 < j < view.slices[0].frames.shape[1] - 20
 
 
 @pytest.mark.real
@@ -447,7 +495,7 @@ def test_long_axis_views_show_the_heart_where_short_axis_slices_do() -> None:
     from scipy import ndimage
 
     sax, *views = (stack.at(0.0) for stack in read_cine(Path(root) / "bivme_patient1_cine" / "dicom"))
-    shifts = np.arange(-20, 21, 4)
+    shifts = np.arange(-20, 21, 4)  # mm
     scores = np.zeros(len(shifts))
     for view in views:
         for k in range(1, 5):
@@ -458,7 +506,7 @@ def test_long_axis_views_show_the_heart_where_short_axis_slices_do() -> None:
                 b = ndimage.map_coordinates(view.data[:, :, 0].astype(float), view.to_ijk(moved)[:, :2].T, order=1)
                 scores[s] += np.corrcoef(a, b)[0, 1] / (len(views) * 4)
     assert shifts[np.argmax(scores)] == 0
-    assert scores.max() > 0.7
+    assert scores.max() > 0.8
 
 
 def crossing(sax: Image, k: int, view: Image) -> np.ndarray:

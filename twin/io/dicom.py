@@ -181,6 +181,8 @@ def _even(slices: Sequence[Any], depths: NDArray[np.float64], step: float) -> li
 def load(stack: Stack, where: Path, notes: Notes | None = None) -> Image | CineStack:
     """Read the pixels of one stack. Raises InputError, and Suspicious for doubts that `notes` does not accept."""
     notes = Notes() if notes is None else notes
+    if stack.mapping:
+        raise InputError(where, "InversionTime", f"series {stack.numbers[0]} is an inversion scout or T1 mapping", "give another series")
     for doubt in stack.doubts:
         notes.suspect(doubt.code, where, doubt.field, doubt.problem, doubt.remedy)
     for note in stack.notes:
@@ -188,6 +190,9 @@ def load(stack: Stack, where: Path, notes: Notes | None = None) -> Image | CineS
     affine, size, offsets = grid(stack, where)
     if offsets.any():
         _say_offsets(stack, _offsets(stack), where, notes)
+    thick, step = stack.first.thickness_mm, float(np.linalg.norm(affine[:3, 2]))
+    if thick is not None and step > 1.1 * thick:
+        notes.add(f"{where.name}: slices {thick:.3g} mm thick lie {step:.3g} mm apart: {step - thick:.3g} mm between them were not imaged")
     frames = [frame for plane in stack.planes for frame in plane]
     dtype = value_type(frames)
     total = size[0] * size[1] * len(frames) * dtype.itemsize
@@ -198,7 +203,7 @@ def load(stack: Stack, where: Path, notes: Notes | None = None) -> Image | CineS
     ends = np.cumsum([0, *(len(plane) for plane in stack.planes)])
     arrays = [block[a:b] for a, b in pairwise(ends)]
     _fill_planes(stack, arrays, offsets, where, notes)
-    depths, step = stack.depths_mm, float(np.linalg.norm(affine[:3, 2]))
+    depths = stack.depths_mm
     uneven = any(doubt.code in ("missing_slices", "uneven_slices") for doubt in stack.doubts)
     said = (affine, stack.first.modality, stack.first.thickness_mm, where.name)
     if stack.cine:
@@ -206,6 +211,14 @@ def load(stack: Stack, where: Path, notes: Notes | None = None) -> Image | CineS
         return CineStack(tuple(_even(slices, depths, step) if uneven else slices), *said)
     data = np.stack(_even(list(block), depths, step)) if uneven else block
     return Image(data.transpose(2, 1, 0), *said)
+
+
+def imaging(stacks: Sequence[Stack], where: Path, notes: Notes) -> list[Stack]:
+    """The stacks that are volumes or cine; inversion scouts and mapping series are passed over, and that is noted."""
+    out = [stack for stack in stacks if not stack.mapping]
+    if len(out) < len(stacks):
+        notes.add(f"{where.name}: {len(stacks) - len(out)} inversion scouts or mapping series were passed over")
+    return out
 
 
 def load_all(stacks: Sequence[Stack], where: Path, notes: Notes) -> tuple[Image | CineStack, ...]:
@@ -219,4 +232,4 @@ def load_all(stacks: Sequence[Stack], where: Path, notes: Notes) -> tuple[Image 
 def read_dicom(path: Path, notes: Notes | None = None) -> tuple[Image | CineStack, ...]:
     """Every stack of a study, largest first. Raises InputError; Suspicious for what `notes` does not accept."""
     notes = Notes() if notes is None else notes
-    return load_all(scan_dicom(path, notes), path, notes)
+    return load_all(imaging(scan_dicom(path, notes), path, notes), path, notes)

@@ -20,7 +20,16 @@ from twin.io.grid import MAX_AXIS
 MAX_FRAMES = 20_000
 KEYWORDS = (
     *("SOPClassUID", "Modality", "PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SOPInstanceUID"),
-    *("FrameOfReferenceUID", "InstanceNumber", "AcquisitionNumber", "ImageType", "EchoTime", "SequenceName", "ScanningSequence"),
+    *(
+        "FrameOfReferenceUID",
+        "InstanceNumber",
+        "AcquisitionNumber",
+        "ImageType",
+        "EchoTime",
+        "InversionTime",
+        "SequenceName",
+        "ScanningSequence",
+    ),
     *("AnatomicalOrientationType", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored"),
     *("HighBit", "PixelRepresentation", "NumberOfFrames", "PixelSpacing", "SliceThickness", "ImagePositionPatient"),
     *("ImageOrientationPatient", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "TriggerTime", "NominalInterval", "HeartRate"),
@@ -91,6 +100,7 @@ class Frame:
     trigger_ms: float | None
     rr_ms: float | None
     temporal: int | None
+    inversion_ms: float | None
     order: tuple[int, int]
 
     @property
@@ -225,6 +235,14 @@ def _finite(value: float | None, default: float | None, keyword: str, where: str
     return value
 
 
+def _padding(ds: Any, storage: Storage) -> float | None:
+    """Stored value that means "nothing there"; without explicit types a negative one may have been read as a large one."""
+    value = number(ds, "PixelPaddingValue")
+    if value is not None and storage.signed and value > storage.bounds[1]:
+        value -= 1 << 16
+    return value
+
+
 def _frame(file: DicomFile, ds: Any, index: int, storage: Storage, enhanced: bool) -> Frame:
     where = file.where
     groups = functional_groups(ds, index) if enhanced else {}
@@ -256,10 +274,11 @@ def _frame(file: DicomFile, ds: Any, index: int, storage: Storage, enhanced: boo
         slope=_finite(number(values, "RescaleSlope"), 1.0, "RescaleSlope", where),
         intercept=_finite(number(values, "RescaleIntercept"), 0.0, "RescaleIntercept", where),
         inverted=str(ds.get("PhotometricInterpretation", "")) == "MONOCHROME1" and str(ds.get("Modality", "")) != "CT",
-        padding=number(ds, "PixelPaddingValue"),
+        padding=_padding(ds, storage),
         trigger_ms=_finite(trigger, None, "TriggerTime", where),
         rr_ms=rr,
         temporal=None if temporal is None else int(temporal),
+        inversion_ms=number(ds, "InversionTime"),
         order=(int(number(ds, "AcquisitionNumber") or 0), int(number(ds, "InstanceNumber") or 0) + index),
     )
 

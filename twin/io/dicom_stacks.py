@@ -62,6 +62,11 @@ class Stack:
         return any(len(plane) > 1 for plane in self.planes)
 
     @property
+    def mapping(self) -> bool:
+        """True if the frames of a plane differ in inversion time: an inversion scout or T1 mapping, neither a volume nor a cine."""
+        return any(len({f.inversion_ms for f in plane if f.inversion_ms is not None}) > 2 for plane in self.planes)
+
+    @property
     def numbers(self) -> tuple[int, ...]:
         """Series numbers, sorted."""
         return tuple(sorted({frame.number for plane in self.planes for frame in plane}))

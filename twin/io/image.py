@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twin.errors import InputError
 from twin.image import CineStack, Image
-from twin.io.dicom import load, load_all, scan_dicom
+from twin.io.dicom import imaging, load, load_all, scan_dicom
 from twin.io.dicom_files import is_dicom
 from twin.io.dicom_stacks import Stack
 from twin.io.mha import is_mha, read_mha_image
@@ -41,7 +41,7 @@ def _read_file(path: Path) -> Image | CineStack:
 def _chosen(stacks: list[Stack], path: Path, notes: Notes) -> Stack:
     """The one volume of a study; views of a single plane beside it are passed over."""
     if not stacks:
-        raise InputError(path, "DICOM", "holds cine alone", "give it as cine")
+        raise InputError(path, "DICOM", "holds no still volume", "give cine series as cine")
     volumes = [stack for stack in stacks if len(stack.planes) > 1] or stacks
     if len(volumes) > 1:
         listed = "; ".join(stack.describe() for stack in volumes[:6])
@@ -58,7 +58,7 @@ def read_image(path: Path, notes: Notes | None = None) -> Image:
     """
     notes = Notes() if notes is None else notes
     if is_dicom_path(path):
-        scanned = scan_dicom(path, notes)
+        scanned = imaging(scan_dicom(path, notes), path, notes)
         image = load(_chosen([stack for stack in scanned if not stack.cine], path, notes), path, notes)
         assert isinstance(image, Image)
         return image
@@ -75,7 +75,7 @@ def read_cine(path: Path, notes: Notes | None = None) -> tuple[CineStack, ...]:
     """
     notes = Notes() if notes is None else notes
     if is_dicom_path(path):
-        values = load_all([stack for stack in scan_dicom(path, notes) if stack.cine], path, notes)
+        values = load_all([stack for stack in imaging(scan_dicom(path, notes), path, notes) if stack.cine], path, notes)
     else:
         values = (_read_file(path),)
     cine = tuple(value for value in values if isinstance(value, CineStack))
