@@ -7,9 +7,12 @@ import pytest
 
 from meshing.box import box_mesh
 from solvers.bench import device as bench
+from solvers.experiment import load_experiment
 from solvers.ionic import Cells, cell_names, ionic_model, model_names
 from solvers.monodomain.device import device_name
 from solvers.monodomain.solver import Monodomain, Settings
+from solvers.simulate import run_experiment
+from twin.atomic import read_npz
 from twin.experiment import Status, Stimulus
 
 MESH = box_mesh((3.0, 0.5, 0.5), 0.5, (1, 1, 0))
@@ -64,7 +67,7 @@ def test_this_is_the_simulator():
 @pytest.mark.parametrize("name", model_names())
 def test_every_model_comes_through(name):
     models = [ionic_model(name, cell) for cell in cell_names(name)[:1]]
-    solvers, results = both(models, 3.0)
+    solvers, results = both(models, 2.0)
     assert_same(solvers, results)
     assert len(results[0].activations.node) > 0
 
@@ -108,13 +111,13 @@ def test_beats_that_end_come_again_and_grow_quiet():
 
 def test_log_that_is_full_at_every_crossing_changes_nothing():
     model = ionic_model("mitchell_schaeffer", scale=FAST)
-    a, b = (make([model], "cuda", settings={"dt_ms": 0.1}) for _ in range(2))
+    a, b = (make([model], "cuda", settings={"dt_ms": 0.2}) for _ in range(2))
     b.device.log_mark = 0
-    r, q = (s.run([Stimulus(START, (0.2,))], 12.0, probes=np.array([3]), probe_every_ms=0.3) for s in (a, b))
+    r, q = (s.run([Stimulus(START, (0.2,))], 14.0, probes=np.array([3]), probe_every_ms=0.4) for s in (a, b))
     for x, y in ((r.activations.activation_ms, q.activations.activation_ms), (r.probes_mv, q.probes_mv), (a.v_mv(), b.v_mv())):
         np.testing.assert_array_equal(x, y)
     assert len(r.activations.node) == N
-    assert len(r.probes_time_ms) == len(np.unique(r.probes_time_ms)) == 41
+    assert len(r.probes_time_ms) == len(np.unique(r.probes_time_ms)) == 36
 
 
 def test_snapshots_go_both_ways_and_branches_repeat_bit_by_bit():
@@ -159,7 +162,7 @@ def test_no_capture_and_stop():
     def passed(solver):
         return "passed" if solver.v_mv()[START[-1]] > -20.0 else None
 
-    solvers, results = both([model], 9.0, run={"stop": passed, "every_ms": 0.3})
+    solvers, results = both([model], 9.0, run={"stop": passed, "every_ms": 0.4}, settings={"dt_ms": 0.1})
     assert_same(solvers, results)
     assert results[1].status is Status.STOPPED
     assert results[1].message == "passed"
@@ -196,3 +199,49 @@ def test_bench_measures():
     assert record["bytes_per_node_step"] > 144
     assert record["value"] > 0
     assert record["ratio"] == pytest.approx(record["reference"] / record["value"])
+
+
+EXPERIMENT = """
+mesh = { box = { size = "3 x 0.5 x 0.5 mm", spacing = "0.5 mm", fibre = [1, 1, 0] } }
+
+[[tissue]]
+region = "all"
+ionic = "mitchell_schaeffer"
+intracellular = { longitudinal = "0.17 S/m", transverse = "0.1 S/m" }
+extracellular = { longitudinal = "0.62 S/m", transverse = "0.24 S/m" }
+surface_to_volume = "140 /mm"
+capacitance = "1 uF/cm^2"
+
+[[stimulus]]
+box = { low = [0, 0, 0], high = [0.6, 1, 1] }
+strength = "50 uA/mm^3"
+start = "0 ms"
+
+[solver]
+method = "monodomain"
+device = "DEVICE"
+dt = "0.1 ms"
+duration = "6 ms"
+
+[record]
+probes = [[0, 0, 0], [3, 0.5, 0.5]]
+probe_every = "0.3 ms"
+frames = { every = "1 ms" }
+state = true
+"""
+
+
+def test_experiment_files_choose_the_device(tmp_path):
+    found = []
+    for device in ("cpu", "cuda"):
+        file, out = tmp_path / f"{device}.toml", tmp_path / device
+        file.write_text(EXPERIMENT.replace("DEVICE", device))
+        summary = run_experiment(load_experiment(file), out)
+        assert summary["solver"]["device"] == device
+        probes = np.loadtxt(out / "probes.csv", delimiter=",", skiprows=1)
+        frames = np.fromfile(next(out.rglob("frames_v.bin")), "<f4")
+        found.append((probes, frames, read_npz(out / "activation.npz")[0]["first_ms"]))
+    for a, b in zip(*found):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(b, a, atol=0.01)
+    assert np.isfinite(found[1][2]).sum() > N // 2
