@@ -9,10 +9,12 @@ from meshing.box import box_mesh
 from solvers.bench import device as bench
 from solvers.experiment import load_experiment
 from solvers.ionic import Cells, cell_names, ionic_model, model_names
+from solvers.monodomain import device as device_module
 from solvers.monodomain.device import device_name
 from solvers.monodomain.solver import Monodomain, Settings
 from solvers.simulate import run_experiment
 from twin.atomic import read_npz
+from twin.errors import InputError
 from twin.experiment import Status, Stimulus
 
 MESH = box_mesh((3.0, 0.5, 0.5), 0.5, (1, 1, 0))
@@ -176,6 +178,15 @@ def test_divergence_is_seen_at_its_step_and_nothing_runs_after_it():
         assert result.status is Status.DIVERGED
         seen.append((result.message, result.summary["steps"], result.summary["stop"]["node"]))
     assert seen[0] == seen[1]
+
+
+def test_a_run_that_does_not_fit_the_memory_is_refused_or_goes_to_the_processor(monkeypatch):
+    solver = make([ionic_model("mitchell_schaeffer")], "auto")
+    assert solver.device is not None
+    monkeypatch.setattr(device_module, "free_bytes", lambda: 1000.0)
+    assert make([ionic_model("mitchell_schaeffer")], "auto").device is None
+    with pytest.raises(InputError, match="GiB of GPU memory"):
+        make([ionic_model("mitchell_schaeffer")], "cuda")
 
 
 def test_watch_and_progress_keep_their_pace():
