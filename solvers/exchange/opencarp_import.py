@@ -148,18 +148,18 @@ def _tissues(keys: _Keys, tags: list[int]) -> tuple[list[TissueSpec], list[str]]
         raise keys.error("phys_region", "another physics than electrics is asked for", "keep this run in openCARP")
     if 1 in domains and sorted(domains[1]) != sorted(domains.get(0, domains[1])):
         raise keys.error("phys_region", "intracellular and extracellular domain differ (a bath)", "vtwin's monodomain has no bath")
-    inside = domains.get(0, tags)
-    models = _by_tag(keys, "imp_region", keys.count("num_imp_regions", 1), tags)
-    conductivities = _by_tag(keys, "gregion", keys.count("num_gregions", 1), tags)
+    listed = domains.get(0, tags)
+    inside = [tag for tag in tags if tag in listed]
+    models = _by_tag(keys, "imp_region", keys.count("num_imp_regions", 1), inside)
+    conductivities = _by_tag(keys, "gregion", keys.count("num_gregions", 1), inside)
     imps, notes = {}, []
     for index in sorted(set(models.values())):
         imps[index], note = _imp(keys, f"imp_region[{index}]")
         notes += note
     gs = {index: _conductivity(keys, f"gregion[{index}]") for index in sorted(set(conductivities.values()))}
     groups: dict[tuple[int, int], list[int]] = {}
-    for tag in tags:
-        if tag in inside:
-            groups.setdefault((models[tag], conductivities[tag]), []).append(tag)
+    for tag in inside:
+        groups.setdefault((models[tag], conductivities[tag]), []).append(tag)
     if not groups:
         raise keys.error("phys_region[0]", "holds no element of the mesh", f"the mesh has tags {', '.join(map(str, tags))}")
     out = []
