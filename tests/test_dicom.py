@@ -206,6 +206,10 @@ def damaged_size(folder: Path) -> None:
     save(dataset(replace(OBLIQUE, rows=10), 7, instance=99), folder / "stray.dcm")
 
 
+def damaged_text(folder: Path) -> None:
+    write_series(folder, OBLIQUE, tweak=lambda ds, k, t: setattr(ds, "BurnedInAnnotation", "YES"))
+
+
 def damaged_patient(folder: Path) -> None:
     write_series(folder, OBLIQUE, tweak=lambda ds, k, t: setattr(ds, "PatientID", str(k // 3)))
 
@@ -224,6 +228,7 @@ def damaged_times(folder: Path) -> None:
         (damaged_orientation, "mixed_orientations"),
         (damaged_size, "mixed_sizes"),
         (damaged_patient, "several_patients"),
+        (damaged_text, "burned_in_text"),
         (damaged_times, "missing_frames"),
     ],
 )

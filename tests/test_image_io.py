@@ -479,6 +479,11 @@ def test_planted_identifiers_reach_no_output_log_or_note(
     save(ds, path)
     for target in ("a.dcm", "b.nrrd", "c.nii.gz", "d.mha"):
         texts += convert_labels(path, _made(out) / target)
+    from planners.app.console import Console
+    from planners.app.inspect_command import inspect
+
+    for number, what in enumerate((data / "good", data / "good" / "1_000.dcm", path)):
+        assert inspect(what, out / f"picture{number}.png", Console(number == 0)) == 0
     # damaged in every way that makes pydicom or us say something
     for number, (name, value) in enumerate((("Rows", None), ("PixelSpacing", [0, 0]), ("RescaleSlope", "0"), ("TriggerTime", "99999"))):
         bad = data / f"bad{number}"
@@ -491,6 +496,7 @@ def test_planted_identifiers_reach_no_output_log_or_note(
         with pytest.raises(InputError) as caught:
             read_cine(bad)
         texts.append(caught.value.line().replace(str(tmp_path), ""))
+        assert inspect(bad, out / "picture.png", Console(True)) in (0, 2)
     raw = (data / "good" / "1_000.dcm").read_bytes()
     for number, place in enumerate(range(140, len(raw), 211)):
         spoilt = _made(data / "spoilt") / f"{number}.dcm"
@@ -501,6 +507,7 @@ def test_planted_identifiers_reach_no_output_log_or_note(
             texts.append(error.line())
         spoilt.unlink()
     captured = capfd.readouterr()
+    assert "spacing_mm" in captured.out
     texts += [captured.out, captured.err, caplog.text, *(str(w.message) for w in recwarn)]
     assert not [text for text in texts if PLANTED in text or "19330303" in text]
     for written in out.iterdir():

@@ -23,7 +23,8 @@ class _Placed:
     @property
     def gap_mm(self) -> float:
         """Tissue between two slices that no slice shows, mm (negative where slices overlap, 0 where the thickness is not known)."""
-        return float(self.spacing_mm[2] - self.thickness_mm) if self.thickness_mm is not None else 0.0
+        # to the nm: positions are written with limited digits
+        return round(float(self.spacing_mm[2]) - self.thickness_mm, 6) + 0.0 if self.thickness_mm is not None else 0.0
 
     @property
     def normal(self) -> NDArray[np.float64]:

@@ -78,7 +78,7 @@ def _image(path: Path, doubts: list[str]) -> Any:
 
 def read_dicom_path(path: Path) -> Any:
     """A DICOM file, zip or folder: a segmentation, or every stack of images in it."""
-    from twin.io.dicom import load_all, scan_dicom
+    from twin.io.dicom import imaging, load_all, scan_dicom
     from twin.io.labels import read_labels
 
     if path.is_file():
@@ -89,7 +89,7 @@ def read_dicom_path(path: Path) -> Any:
     scanned, doubts = accepting(scan_dicom, path)
     if not scanned:
         raise InputError(path, "DICOM", "holds no images that vtwin reads", "name the folder of a study")
-    loaded, more = accepting(lambda where, notes: load_all(scanned, where, notes), path)
+    loaded, more = accepting(lambda where, notes: load_all(imaging(scanned, where, notes), where, notes), path)
     return tuple(describe(value, [*doubts, *more] if i == 0 else []) for i, value in enumerate(loaded))
 
 

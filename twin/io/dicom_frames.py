@@ -30,7 +30,16 @@ KEYWORDS = (
         "SequenceName",
         "ScanningSequence",
     ),
-    *("AnatomicalOrientationType", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored"),
+    *(
+        "AnatomicalOrientationType",
+        "BurnedInAnnotation",
+        "Rows",
+        "Columns",
+        "SamplesPerPixel",
+        "PhotometricInterpretation",
+        "BitsAllocated",
+        "BitsStored",
+    ),
     *("HighBit", "PixelRepresentation", "NumberOfFrames", "PixelSpacing", "SliceThickness", "ImagePositionPatient"),
     *("ImageOrientationPatient", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "TriggerTime", "NominalInterval", "HeartRate"),
     *("TemporalPositionIdentifier", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
@@ -101,6 +110,7 @@ class Frame:
     rr_ms: float | None
     temporal: int | None
     inversion_ms: float | None
+    burned_in: bool
     order: tuple[int, int]
 
     @property
@@ -279,6 +289,7 @@ def _frame(file: DicomFile, ds: Any, index: int, storage: Storage, enhanced: boo
         rr_ms=rr,
         temporal=None if temporal is None else int(temporal),
         inversion_ms=number(ds, "InversionTime"),
+        burned_in=str(ds.get("BurnedInAnnotation", "")) == "YES",
         order=(int(number(ds, "AcquisitionNumber") or 0), int(number(ds, "InstanceNumber") or 0) + index),
     )
 

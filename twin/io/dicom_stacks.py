@@ -159,9 +159,14 @@ def _numbered(planes: Sequence[Sequence[Frame]]) -> bool:
 def _stack(frames: Sequence[Frame]) -> Stack:
     """One stack of frames of one series, size, kind and orientation."""
     planes = _by_plane(frames)
+    doubts: list[Doubt] = []
+    if any(frame.burned_in for frame in frames):
+        doubts.append(
+            Doubt("burned_in_text", "BurnedInAnnotation", "text is drawn into the pictures: a name may be", "export them without")
+        )
     if _numbered(planes):
         note = "cine frames carry no trigger times: they are taken as evenly spread over the beat, in the order of their numbers"
-        return Stack(tuple(tuple(sorted(plane, key=lambda f: f.order)) for plane in planes), notes=(note,))
+        return Stack(tuple(tuple(sorted(plane, key=lambda f: f.order)) for plane in planes), doubts=tuple(doubts), notes=(note,))
     counts = sorted(len(plane) for plane in planes)
     still = counts[(len(counts) - 1) // 2] == 1
     out: list[tuple[Frame, ...]] = []
@@ -176,6 +181,10 @@ def _stack(frames: Sequence[Frame]) -> Stack:
             out.append(tuple(ordered))
             doubles += twice
     doubts: list[Doubt] = []
+    if any(frame.burned_in for frame in frames):
+        doubts.append(
+            Doubt("burned_in_text", "BurnedInAnnotation", "text is drawn into the pictures: a name may be", "export them without")
+        )
     lengths = {len(plane) for plane in out}
     if len(lengths) > 1:
         problem = f"planes of one series have {min(lengths)} to {max(lengths)} frames"
