@@ -102,7 +102,8 @@ def _unit(v: NDArray[np.float64] | None, m: int, where: Path, name: str) -> NDAr
         return None
     if v.shape != (m, 3) or not np.isfinite(v).all():
         raise InputError(where, name, f"has the shape {v.shape} or is not finite; {m} x 3 are needed", "export it again")
-    length = np.linalg.norm(v, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(v, axis=1, keepdims=True)
     # rounded unit vectors stay as they are, so that reading and writing again changes nothing
     return np.asarray(v / np.where((length > 0) & (np.abs(length - 1.0) > 1e-6), length, 1.0), np.float64)
 
