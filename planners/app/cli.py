@@ -104,16 +104,18 @@ def simulate(
     experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
     out: Out,
     threads: Threads = None,
+    fresh: Fresh = False,
+    dry_run: Dry = False,
     json: Json = False,
 ) -> int:
-    """Run one solver experiment.
+    """Run one solver experiment; the same call goes on with one that was interrupted.
 
     Example: vtwin simulate cases/niederer/experiment.toml -o out/niederer
     """
     _threads(threads)
     from planners.app import simulate_command
 
-    return simulate_command.simulate(experiment, out, Console(json))
+    return simulate_command.simulate(experiment, out, Console(json), fresh=fresh, dry_run=dry_run)
 
 
 @app.command()

@@ -31,7 +31,7 @@ def claim(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
         if before == known and not fresh:
             return True
         # a run that ended before its first stage (wrong input, say) left nothing worth keeping
-        empty = found.get("status") == "running" and not any((out / "stages").glob("*/complete.json"))
+        empty = found.get("status") == "running" and not any((*(out / "stages").glob("*/complete.json"), *out.glob("partial")))
         if not fresh and not empty:
             raise InputError(
                 "command line", "-o", f"{out} holds another run ({_difference(before, known)})", "name another folder or add --fresh"
@@ -44,6 +44,14 @@ def claim(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
 def finish(out: Path, identity: Mapping[str, Any], record: Mapping[str, Any]) -> None:
     """Write the finished run record."""
     write_json(out / RECORD, {"identity": identity, "status": "done", **record})
+
+
+def finished(out: Path) -> dict[str, Any] | None:
+    """The summary of a run that has come to its end, None if it has not."""
+    if _read(out / RECORD).get("status") != "done" or not (out / "summary.json").exists():
+        return None
+    value: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    return value
 
 
 def _read(record: Path) -> dict[str, Any]:
