@@ -10,14 +10,23 @@ import pytest
 from analytic_hearts import box, lv_shell, moved, ventricles
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from meshing.anatomy import complete
 from meshing.electrodes import ELECTRODES
+from meshing.electrodes import frame as electrode_frame
 from meshing.sites import pacing_sites
-from solvers.ecg import LeadField, lead_matrix, qrs_duration_ms
-from solvers.ecg.field import PLATEAU_MV, REST_MV, SIGMA_I_ACROSS, SIGMA_I_ALONG, SIGMA_TORSO, unipolar_weights
+from solvers.ecg import LeadField, beat_features, kernels, lead_matrix, phantom, qrs_duration_ms, read_torso
+from solvers.ecg.boundary import Region
+from solvers.ecg.closed import inside, nearest, refined
+from solvers.ecg.features import frontal_axis_degrees
+from solvers.ecg.field import PLATEAU_MV, REST_MV, SIGMA_I_ACROSS, SIGMA_I_ALONG, unipolar_weights
+from solvers.ecg.torso import SIGMA_TORSO
+from solvers.eikonal import solve
+from solvers.verify import ecg as verified
 from twin.errors import InputError
+from twin.io.surfaces import Surface, write_surface
 from twin.mesh import REGIONS, HeartMesh
 from twin.patient import LEADS
 
@@ -190,3 +199,200 @@ def test_wrong_calls_are_named(shell):
         LeadField(shell, {k: v for k, v in lead.electrodes_mm.items() if k != "V6"})
     with pytest.raises(InputError, match="muscle"):
         LeadField(shell, {**lead.electrodes_mm, "V2": shell.centroids_mm[0]})
+
+
+@pytest.fixture(scope="module")
+def heart() -> HeartMesh:
+    """As it lies in the chest: apex to the left, front and foot; the RV to the right and front."""
+    upward = np.array([-0.6, 0.6, 0.53]) / np.linalg.norm([-0.6, 0.6, 0.53])
+    from_septum = np.array([0.7, 0.6, 0.0])
+    from_septum = (from_septum - (from_septum @ upward) * upward) / np.linalg.norm(np.cross(from_septum, upward))
+    return moved(ventricles(5.0), np.stack([from_septum, np.cross(upward, from_septum), upward], axis=1), np.zeros(3))
+
+
+@pytest.fixture(scope="module")
+def sinus(heart) -> np.ndarray:
+    """Arrival of a beat that starts on the septal endocardium and is quick along the endocardia."""
+    endo = np.union1d(heart.surface_nodes("lv_endo"), heart.surface_nodes("rv_endo"))
+    lv = heart.points_mm[heart.surface_nodes("lv_endo")]
+    septal = lv[np.argmin(lv @ np.array([0.7, 0.6, 0.3]))]
+    return solve(heart.points_mm, heart.tets, heart.fibre, 0.6, 0.4, endo, np.linalg.norm(heart.points_mm[endo] - septal, axis=1) / 2.0)
+
+
+@pytest.fixture(scope="module")
+def body(heart) -> LeadField:
+    return LeadField.in_torso(heart)
+
+
+def test_boundary_elements_find_the_sphere_and_converge():
+    cases = (((0.0, 0.0, 0.0), (0.0, 0.0, 1.0)), ((10.0, 0.0, 60.0), (1.0, 0.5, 1.0)))
+    for source, moment in cases:
+        coarse, fine = (verified.sphere_error(levels, source, moment) for levels in (1, 2))
+        assert fine < 0.05
+        assert coarse / fine > 2.8, "second order: a quarter of the error at half the edge"
+    assert verified.core_error(2, 0.05) < 0.06
+    assert verified.reciprocity_error() < 1e-6
+
+
+def test_solid_angles_tell_inside_from_outside():
+    surface = verified.ball(1, 10.0)
+    places = np.array([[0.0, 0, 0], [0, 0, 9.0], [0, 0, 10.5], [30.0, 0, 0]])
+    angle = kernels.solid_angles(places, surface.points_mm, surface.triangles)
+    np.testing.assert_allclose(angle, [4 * np.pi, 4 * np.pi, 0, 0], atol=1e-9)
+    assert inside(surface, places).tolist() == [True, True, False, False]
+
+
+@given(st.lists(st.floats(-20.0, 20.0), min_size=3, max_size=3))
+def test_the_nearest_place_on_a_surface(place):
+    surface = verified.ball(1, 10.0)
+    found, nodes, weight = nearest(surface, np.array(place))
+    assert weight.min() >= 0
+    assert weight.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(weight @ surface.points_mm[nodes], found, atol=1e-9)
+    distance = np.linalg.norm(found - place)
+    samples = np.random.default_rng(0).dirichlet(np.ones(3), 20)
+    cloud = np.einsum("sk,mkj->smj", samples, surface.points_mm[surface.triangles])
+    assert distance <= np.linalg.norm(cloud - place, axis=2).min() + 1e-9
+
+
+def test_a_torso_makes_limb_leads_real(heart, sinus, body):
+    times = np.arange(-20.0, 200.0, 1.0)
+    infinite = LeadField(heart)
+    np.testing.assert_allclose(body.weights.sum(axis=0), 0.0, atol=1e-12)
+    near, real = infinite.qrs(sinus, times), body.qrs(sinus, times)
+    np.testing.assert_allclose(real[0] + real[2], real[1], atol=1e-9)
+    swing = [dict(zip(LEADS, np.ptp(ecg, axis=1), strict=True)) for ecg in (near, real)]
+    limb, chest = (np.mean([swing[1][n] / swing[0][n] for n in names]) for names in (("I", "II", "III"), ("V1", "V2", "V5")))
+    assert limb > 1.5 * chest > 1.5, "the skin reflects; far electrodes gain most"
+    assert 0.3 < max(swing[1][n] for n in ("I", "II", "III")) < 3.0, "normal limb leads: 0.5 to 2 mV"
+    # the same loop, larger: the shapes stay
+    for lead in (0, 1, 6, 7, 11):
+        assert np.corrcoef(near[lead], real[lead])[0, 1] > 0.8
+    lungs = LeadField.in_torso(heart, phantom(heart, lungs=True)).qrs(sinus, times)
+    assert 0.9 < np.corrcoef(lungs.ravel(), real.ravel())[0, 1] < 0.99999
+
+
+def test_the_phantom_holds_the_heart_and_has_the_size_of_a_man(heart):
+    torso = phantom(heart, lungs=True)
+    assert inside(torso.skin, heart.points_mm).all()
+    away = cKDTree(torso.skin.points_mm).query(heart.points_mm)[0].min()
+    assert away > 15.0
+    scale = 1.0 / electrode_frame(heart)[1]
+    np.testing.assert_allclose(np.ptp(torso.skin.points_mm, axis=0) * scale, [320.0, 240.0, 600.0], rtol=0.06)
+    for lung in torso.inclusions.values():
+        assert 0.8 < lung.surface.volume_ml / 1000.0 * scale**3 < 3.0
+        assert not inside(lung.surface, heart.points_mm).any()
+    # finer where the heart is near
+    corner = torso.skin.points_mm[torso.skin.triangles]
+    size = np.linalg.norm(corner[:, 1] - corner[:, 0], axis=1)
+    distance = cKDTree(heart.points_mm).query(corner.mean(axis=1))[0]
+    assert size[distance < 40].mean() < 0.5 * size[distance > 150].mean()
+
+
+@pytest.mark.parametrize("suffix", [".stl", ".ply", ".vtp"])
+def test_a_torso_from_files(heart, tmp_path, suffix):
+    made = phantom(heart, lungs=True)
+    write_surface(tmp_path / f"skin{suffix}", made.skin)
+    write_surface(tmp_path / f"lung{suffix}", made.inclusions["left_lung"].surface)
+    read = read_torso(tmp_path / f"skin{suffix}", {"lung": (tmp_path / f"lung{suffix}", 0.05)})
+    assert read.source == f"skin{suffix}"
+    for mine, theirs in ((read.skin, made.skin), (read.inclusions["lung"].surface, made.inclusions["left_lung"].surface)):
+        assert mine.volume_ml == pytest.approx(theirs.volume_ml, rel=1e-5)
+        assert len(mine.triangles) == len(theirs.triangles)
+    assert np.isfinite(LeadField.in_torso(heart, read).weights).all()
+
+
+def test_a_fine_torso_is_coarsened(heart, body, tmp_path):
+    made = body.torso
+    fine = refined(made.skin, np.zeros(len(made.skin.points_mm)))
+    write_surface(tmp_path / "skin.stl", fine)
+    read = read_torso(tmp_path / "skin.stl", max_nodes=1000)
+    assert len(read.skin.points_mm) <= 1050 < len(fine.points_mm)
+    found = LeadField.in_torso(heart, read)
+    assert np.corrcoef(found.weights.ravel(), body.weights.ravel())[0, 1] > 0.995
+
+
+def test_electrodes_go_to_the_skin(heart, body):
+    for place in body.electrodes_mm.values():
+        assert np.linalg.norm(nearest(body.torso.skin, place)[0] - place) < 1e-9
+    given = {**body.electrodes_mm, "RA": body.electrodes_mm["RA"] + np.array([-400.0, 0.0, -300.0])}
+    LeadField.in_torso(heart, body.torso, given)  # a wrist is fine: it acts at the shoulder
+    with pytest.raises(InputError, match="V3"):
+        LeadField.in_torso(heart, body.torso, {**given, "V3": given["V3"] + 200.0})
+
+
+def test_bad_torsos_are_named(heart, body):
+    torso = body.torso
+    open_skin = Surface(torso.skin.points_mm, torso.skin.triangles[1:])
+    with pytest.raises(InputError, match="closed"):
+        LeadField.in_torso(heart, replace(torso, skin=open_skin))
+    with pytest.raises(InputError, match="enclose the heart"):
+        LeadField.in_torso(heart, replace(torso, skin=Surface(torso.skin.points_mm + 900.0, torso.skin.triangles)))
+    with pytest.raises(InputError, match="conductivity"):
+        LeadField.in_torso(heart, replace(torso, sigma_s_m=0.0))
+    big = verified.ball(1, 30.0)
+    here = Surface(big.points_mm + heart.points_mm.mean(axis=0), big.triangles)
+    with pytest.raises(InputError, match="blood"):
+        LeadField.in_torso(heart, replace(torso, inclusions={"blood": Region(here, 0.65)}))
+    out = Surface(big.points_mm + torso.skin.points_mm[0], big.triangles)
+    with pytest.raises(InputError, match="leaves the body"):
+        LeadField.in_torso(heart, replace(torso, inclusions={"stone": Region(out, 0.65)}))
+    # inward normals are turned, not refused
+    turned = replace(torso, skin=Surface(torso.skin.points_mm, torso.skin.triangles[:, ::-1]))
+    np.testing.assert_allclose(LeadField.in_torso(heart, turned).weights, body.weights, atol=1e-12)
+
+
+def beat(axis_degrees: float = 60.0, t_peak: float = 400.0, t_sd: float = 30.0, t_size: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+    """Twelve leads of a dipole that turns nowhere: QRS 100 to 190 ms, Gaussian T."""
+    times = np.arange(0.0, 700.0, 1.0)
+    bump = np.where((times >= 100) & (times <= 190), np.sin(np.pi * (times - 100) / 90) ** 2, 0.0)
+    course = bump + t_size * np.exp(-0.5 * ((times - t_peak) / t_sd) ** 2)
+    angle = np.radians(axis_degrees)
+    seen = {"I": 0.0, "II": 60.0, "III": 120.0, "aVR": -150.0, "aVL": -30.0, "aVF": 90.0}
+    gain = [np.cos(angle - np.radians(seen[n])) * (1.0 if n in ("I", "II", "III") else np.sqrt(3) / 2) if n in seen else 0.5 for n in LEADS]
+    return np.outer(gain, course), times
+
+
+@pytest.mark.parametrize(("degrees", "name"), [(60.0, "normal"), (-20.0, "normal"), (-60.0, "left"), (120.0, "right"), (-140.0, "extreme")])
+def test_the_frontal_axis_of_a_known_dipole(degrees, name):
+    found = beat_features(*beat(degrees))
+    assert found.axis_degrees == pytest.approx(degrees, abs=1e-6)
+    assert found.axis == name
+    assert np.isnan(frontal_axis_degrees(dict.fromkeys(LEADS, 0.0)))
+
+
+def test_intervals_of_a_known_beat():
+    found = beat_features(*beat())
+    assert found.qrs_ms == pytest.approx(90.0, abs=5.0)
+    assert found.t_peak_ms == pytest.approx(400.0, abs=1.0)
+    # the tangent at a Gaussian's steepest place meets the baseline two deviations from its middle
+    assert found.t_end_ms == pytest.approx(460.0, abs=4.0)
+    assert found.qt_ms == pytest.approx(360.0, abs=8.0)
+    assert found.t_peak_to_end_ms == pytest.approx(60.0, abs=4.0)
+    assert found.r_mv["II"] == pytest.approx(1.0, abs=0.01)
+    assert found.s_mv["aVR"] == pytest.approx(np.cos(np.radians(210.0)) * np.sqrt(3) / 2, abs=0.01)
+    assert found.t_mv["II"] == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_beat_without_t_or_without_anything():
+    found = beat_features(*beat(t_size=0.0))
+    assert found.qrs_ms == pytest.approx(90.0, abs=5.0)
+    assert np.isnan(found.t_end_ms)
+    assert np.isnan(found.qt_ms)
+    flat = beat_features(np.zeros((12, 100)), np.arange(100.0))
+    assert np.isnan(flat.qrs_ms)
+    assert flat.axis == ""
+    with pytest.raises(InputError, match="leads"):
+        beat_features(np.zeros((3, 100)), np.arange(100.0))
+
+
+def test_a_simulated_beat_has_normal_intervals(sinus, body):
+    times = np.arange(-30.0, 600.0, 1.0)
+    # the endocardium, excited first, recovers last: an upright T wave
+    ecg = body.qrst(sinus, 300.0 - 1.5 * sinus, times)
+    found = beat_features(ecg, times)
+    assert 40.0 < found.qrs_ms < 110.0
+    assert 300.0 < found.qt_ms < 420.0
+    assert found.axis in ("normal", "left")
+    assert found.r_mv["V6"] > 0.2
+    assert found.s_mv["V1"] < -0.2

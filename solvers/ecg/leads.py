@@ -33,18 +33,24 @@ def lead_matrix() -> NDArray[np.float64]:
 
 
 def qrs_duration_ms(ecg: NDArray[np.float64], time_ms: NDArray[np.float64]) -> float:
-    """Duration of the steepest complex, ms, over all leads together.
+    """Duration of the steepest complex, ms, over all leads together; NaN for a flat line. See `qrs_interval_ms`."""
+    start, end = qrs_interval_ms(ecg, time_ms)
+    return end - start
+
+
+def qrs_interval_ms(ecg: NDArray[np.float64], time_ms: NDArray[np.float64]) -> tuple[float, float]:
+    """Onset and end of the steepest complex, ms, over all leads together.
 
     ecg (l, t) mV; time_ms (t,) ascending. The speed is the root mean square over leads of |d/dt|; the complex is the stretch round its
     maximum above ONSET_SHARE of the maximum and above NOISE_FACTOR times the quiet half's median, bridging gaps of BRIDGE_MS.
-    NaN for a flat line. Raises InputError if shapes differ or there are fewer than three samples.
+    Both NaN for a flat line. Raises InputError if shapes differ or there are fewer than three samples.
     """
     if ecg.ndim != 2 or ecg.shape[1] != len(time_ms) or len(time_ms) < 3:
         raise InputError("ecg", "time_ms", "does not match the samples, or fewer than three", "give ecg (leads, t) and time_ms (t,)")
     speed = np.sqrt((np.gradient(ecg, time_ms, axis=1) ** 2).mean(axis=0))
     peak = int(np.argmax(speed))
     if not speed[peak] > 0:
-        return float("nan")
+        return float("nan"), float("nan")
     quiet = float(np.median(speed[speed <= np.median(speed)]))
     # a recording that holds little else than the complex has no quiet half: noise is then not what the median measures
     threshold = max(float(ONSET_SHARE) * speed[peak], min(float(NOISE_FACTOR) * quiet, 0.2 * speed[peak]))
@@ -52,4 +58,4 @@ def qrs_duration_ms(ecg: NDArray[np.float64], time_ms: NDArray[np.float64]) -> f
     gaps = np.flatnonzero(np.diff(active) > float(BRIDGE_MS))
     starts, ends = np.concatenate([[0], gaps + 1]), np.concatenate([gaps, [len(active) - 1]])
     mine = int(np.searchsorted(active[ends], time_ms[peak]))
-    return float(active[ends[mine]] - active[starts[mine]])
+    return float(active[starts[mine]]), float(active[ends[mine]])

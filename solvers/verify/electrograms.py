@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 from meshing.box import box_mesh
 from solvers.ecg import electrograms
 from solvers.ecg.electrograms import CATHETERS, contact_weights, point_electrode, voltage_map
-from solvers.ecg.field import SIGMA_I_ALONG, unipolar_weights
+from solvers.ecg.field import SIGMA_I_ACROSS, SIGMA_I_ALONG, unipolar_weights
 from solvers.eikonal.forward import EikonalForward
 from solvers.eikonal.mesh import EikonalMesh
 from solvers.eikonal.reaction import ActionPotential, ReactionEikonal, action_potential, one_beat
@@ -20,7 +20,6 @@ from solvers.ionic import Cells, ionic_model
 from solvers.ionic.restitution import model_of
 from solvers.monodomain.conductivity import Membrane, diffusion_mm2_ms
 from solvers.monodomain.solver import Monodomain, Settings
-from solvers.verify.niederer import EDGE_MM, PULSE_MS, SIGMA_EL, SIGMA_ET, SIGMA_IL, SIGMA_IT, SIZE_MM, STIMULUS
 from twin.experiment import Activations, Stimulus
 from twin.mesh import HeartMesh
 from twin.params import Param
@@ -29,6 +28,11 @@ from twin.tissue import Velocity
 Array = NDArray[np.float64]
 
 SPEED_M_S = 0.6
+_PAPER = "Niederer et al., Phil Trans R Soc A 369:4331 (2011): slab paced at a corner"
+SIGMA_E_ALONG = Param(0.62, "S/m", 0.2, 1.2, _PAPER)
+SIGMA_E_ACROSS = Param(0.24, "S/m", 0.1, 1.1, _PAPER)
+STIMULUS = Param(50.0, "uA/mm^3", 10.0, 100.0, _PAPER)
+SIZE_MM, EDGE_MM, PULSE_MS = (20.0, 7.0, 3.0), 1.5, 2.0
 PLANE_TOLERANCE = Param(
     0.02,
     "1",
@@ -151,16 +155,17 @@ def agreement(spacing_mm: float = 0.5) -> Agreement:
 
 def _monodomain(mesh: HeartMesh) -> tuple[Activations, list[tuple[float, Array]]]:
     membrane, m = Membrane(), len(mesh.tets)
-    d_l, d_t = diffusion_mm2_ms(SIGMA_IL.value, SIGMA_EL.value, membrane), diffusion_mm2_ms(SIGMA_IT.value, SIGMA_ET.value, membrane)
+    d_l = diffusion_mm2_ms(float(SIGMA_I_ALONG), float(SIGMA_E_ALONG), membrane)
+    d_t = diffusion_mm2_ms(float(SIGMA_I_ACROSS), float(SIGMA_E_ACROSS), membrane)
     cell = ionic_model("ten_tusscher_panfilov_2006", cell="epi")
 
     def cells(nodes: NDArray[np.int32]) -> Cells:
         return Cells(models=[cell], region_of_node=np.zeros(len(nodes), np.int32))
 
     solver = Monodomain(mesh.points_mm, mesh.tets, mesh.fibre, np.full(m, d_l), np.full(m, d_t), cells, Settings())
-    corner = np.flatnonzero((mesh.points_mm <= EDGE_MM.value + 1e-9).all(axis=1)).astype(np.int32)
+    corner = np.flatnonzero((mesh.points_mm <= EDGE_MM + 1e-9).all(axis=1)).astype(np.int32)
     frames: list[tuple[float, Array]] = []
-    pulse = Stimulus(corner, (0.0,), PULSE_MS.value, STIMULUS.value)
+    pulse = Stimulus(corner, (0.0,), PULSE_MS, STIMULUS.value)
     result = solver.run([pulse], 450.0, watch=lambda t, v: frames.append((t, v.copy())), every_ms=1.0)
     return result.activations, frames
 
@@ -168,7 +173,7 @@ def _monodomain(mesh: HeartMesh) -> tuple[Activations, list[tuple[float, Array]]
 def _fitted(mesh: HeartMesh, first: Array) -> Array:
     """Eikonal arrivals (n,) whose two velocities and start fit the monodomain's activations best."""
     geometry = EikonalMesh(mesh.points_mm, mesh.tets, mesh.fibre)
-    seeds = np.flatnonzero((mesh.points_mm <= EDGE_MM.value + 1e-9).all(axis=1))
+    seeds = np.flatnonzero((mesh.points_mm <= EDGE_MM + 1e-9).all(axis=1))
 
     def arrivals(x: Array) -> Array:
         return geometry.solve(np.exp(x[0]), np.exp(x[1]), seeds) + x[2]
