@@ -1,0 +1,1 @@
+"""In-silico trials: populations, arms, executors, statistics, report."""
