@@ -146,8 +146,14 @@ def _map(eam: ElectroanatomicalMap) -> bytes:
     points, lat = eam.points_mm[::step], eam.lat_ms[::step]
     low, high = (float(np.nanpercentile(lat, q)) for q in (2, 98)) if np.isfinite(lat).any() else (0.0, 1.0)
     colours = palette.activation_colours(lat, low, high)
-    radius = 0.012 * float(np.linalg.norm(np.ptp(points, axis=0)))
-    return _from_three_sides([sphere(p, radius, c.tolist()) for p, c in zip(points, colours)], points)
+    ball = sphere(np.zeros(3), 0.012 * float(np.linalg.norm(np.ptp(points, axis=0))), (0.0, 0.0, 0.0))
+    k = len(ball.vertices_mm)
+    balls = Shape(
+        (points[:, None] + ball.vertices_mm).reshape(-1, 3),
+        (ball.triangles + k * np.arange(len(points))[:, None, None]).reshape(-1, 3).astype(np.int32),
+        np.repeat(colours, k, axis=0),
+    )
+    return _from_three_sides([balls], points)
 
 
 def _leads(ecg: Ecg) -> bytes:
