@@ -11,6 +11,7 @@ from solvers.experiment import load_experiment
 from solvers.ionic import Cells, cell_names, ionic_model, model_names
 from solvers.monodomain import device as device_module
 from solvers.monodomain.device import device_name
+from solvers.monodomain.fibrosis import Fibroblasts, FibroticCells, PassiveCell
 from solvers.monodomain.solver import Monodomain, Settings
 from solvers.simulate import run_experiment
 from twin.atomic import read_npz
@@ -144,6 +145,29 @@ def test_snapshots_go_both_ways_and_branches_repeat_bit_by_bit():
     whole = make(models, "cuda", region=region)
     whole.run([train, extra], 3.0)
     np.testing.assert_array_equal(whole.v_mv(), ends["bb"][0])
+
+
+def test_fibrosis_is_the_same_on_both():
+    kind = np.digitize(MESH.points_mm[:, 0], [1.2, 2.2])
+    m, model = len(MESH.tets), ionic_model("mitchell_schaeffer")
+
+    def cells(nodes):
+        myocytes = Cells([model], np.zeros(len(nodes), np.int32))
+        return FibroticCells(myocytes, kind[nodes], {2: PassiveCell(tau_ms=20.0)}, {1: Fibroblasts(2.0)})
+
+    ends = []
+    for device in ("cpu", "cuda"):
+        d_l, d_t = np.full(m, 0.1), np.full(m, 0.03)
+        s = Monodomain(MESH.points_mm, MESH.tets, MESH.fibre, d_l, d_t, cells, Settings(dt_ms=0.1, device=device))
+        s.run([Stimulus(START, (0.2,))], 2.0)
+        middle = s.snapshot()
+        s.run([], 4.0)
+        s.restore(middle)
+        s.run([], 4.0)
+        ends.append((s.v_mv(), s.cells.fibroblast_v_mv(), s.cells.snapshot()["myocytes"]["mitchell_schaeffer"]))
+    assert np.ptp(ends[0][1]) > 1.0
+    for a, b in zip(*ends):
+        np.testing.assert_allclose(b, a, atol=0.01)
 
 
 def test_voltages_can_be_imposed_between_runs():

@@ -23,6 +23,7 @@ from solvers.monodomain.record import Observer
 from twin.errors import InputError
 
 if TYPE_CHECKING:
+    from solvers.monodomain.fibrosis import FibroticCells
     from solvers.monodomain.solver import Settings
 
 DEVICES = ("cpu", "cuda", "auto")
@@ -67,15 +68,19 @@ def device_for(settings: Settings, ops: Operators, cells: object, log: BeatLog, 
         raise InputError("solver", "device", f"{settings.device!r} is not known", f"write one of {', '.join(DEVICES)}")
     if settings.device == "cpu":
         return None
+    from solvers.monodomain.fibrosis import FibroticCells
+
+    myocytes = cells.cells if isinstance(cells, FibroticCells) else cells
     problem = unusable()
     if settings.scheme != "explicit":
         problem = "the reference scheme runs on the processor only"
-    elif not isinstance(cells, Cells):
-        problem = "only cells of solvers.ionic run there, without fibrosis"
-    elif problem is None and (problem := _too_large(ops, cells)) is None:
+    elif not isinstance(myocytes, Cells):
+        problem = "only cells of solvers.ionic run there"
+    elif problem is None and (problem := _too_large(ops, myocytes)) is None:
         assert settings.dt_ms is not None
         assert settings.products is not None
-        return Device(ops, settings.theta, settings.products, settings.dt_ms, cells, log, v)
+        fibrotic = cells if isinstance(cells, FibroticCells) else None
+        return Device(ops, settings.theta, settings.products, settings.dt_ms, myocytes, log, v, fibrotic)
     if settings.device == "auto":
         return None
     raise InputError("solver", "device", f'"cuda" cannot be had: {problem}', 'write device = "cpu", or "auto" to take what there is')
@@ -128,7 +133,17 @@ class Device:
     `release`. Crossings go into the log. The last bits differ from the CPU's, whose exp and sums are others; two runs here agree in all.
     """
 
-    def __init__(self, ops: Operators, theta: float, products: int, dt_ms: float, cells: Cells, log: BeatLog, v: NDArray[Any]) -> None:
+    def __init__(
+        self,
+        ops: Operators,
+        theta: float,
+        products: int,
+        dt_ms: float,
+        cells: Cells,
+        log: BeatLog,
+        v: NDArray[Any],
+        fibrotic: FibroticCells | None = None,
+    ) -> None:
         from numba import config, cuda
 
         from solvers.kernels import cuda_sparse
@@ -156,6 +171,11 @@ class Device:
         self._log_row, self._log_step = (cuda.to_device(np.zeros(room, np.int32)) for _ in range(2))
         self._log_v = cuda.to_device(np.zeros((room, 2), self.dtype))
         self._groups = [self._group(group) for group in cells.groups]
+        self._fibrosis = None
+        if fibrotic is not None:
+            from solvers.monodomain.device_fibrosis import DeviceFibrosis
+
+            self._fibrosis = DeviceFibrosis(fibrotic, self.position)
         self._known_places: dict[bytes, tuple[Any, Any]] = {}
         self._latest = np.zeros(self.n, np.int64)
         self.padding = len(source) / max(len(ops.column), 1) - 1.0
@@ -207,6 +227,8 @@ class Device:
         states = self.cells.snapshot()
         for g in self._groups:
             g.state.copy_to_device(np.ascontiguousarray(self._lanes(states[g.name])[:, g.take]))
+        if self._fibrosis is not None:
+            self._fibrosis.push()
 
     def release(self) -> None:
         """Bring everything on the host up to date, bit by bit, and let the host change it: the next burst takes it over again."""
@@ -217,6 +239,8 @@ class Device:
                 blocks, k, lanes = g.shape
                 states[g.name] = np.ascontiguousarray(g.state.copy_to_host()[:, g.give].reshape(k, blocks, lanes).transpose(1, 0, 2))
             self.cells.restore(states)
+            if self._fibrosis is not None:
+                self._fibrosis.pull()
         self._ahead = False
 
     def pull_v(self) -> None:
@@ -276,6 +300,8 @@ class Device:
             node, *parameters = g.arrays
             diffusion = (*matrix, self._stiffness, c[0], self._y, self._rest)
             g.react[self._shape(g.state.shape[1])](g.state, node, *parameters, self._v, self.dt, *diffusion, control, step)
+        if self._fibrosis is not None:
+            self._fibrosis.change(self._shape, self._v, self._y, c[0], self.dt_ms, self._rest, control, step)
         now = step * self.dt_ms
         for p in pulses:
             share = (min(p.end_ms, now + self.dt_ms) - max(p.start_ms, now)) / self.dt_ms

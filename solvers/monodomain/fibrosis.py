@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,8 @@ class Fibroblasts:
 class FibroticCells:
     """CellState of a mesh with fibrosis: `cells` are the myocytes of all nodes.
 
-    tissue (n,): kind of each node; passive, fibroblasts: by kind. Nodes of a passive kind ignore their myocyte.
+    tissue (n,): kind of each node; passive, fibroblasts: by kind. Nodes of a passive kind ignore their myocyte. For who advances them
+    elsewhere: rows passive (p,) with rest and rate (p,), rows coupled (k,) with number, gap (k,) and fibroblast (3, k): V, r, s.
     """
 
     def __init__(
@@ -59,46 +61,46 @@ class FibroticCells:
         fibroblasts: Mapping[int, Fibroblasts],
     ) -> None:
         self.cells = cells
-        self._passive = np.flatnonzero(np.isin(tissue, list(passive)))
-        cells_there = [passive[int(k)] for k in tissue[self._passive]]
-        self._rest, self._rate = np.array([c.rest_mv for c in cells_there]), np.array([1.0 / c.tau_ms for c in cells_there])
-        self._coupled = np.flatnonzero(np.isin(tissue, list(fibroblasts)))
-        kinds = [fibroblasts[int(k)] for k in tissue[self._coupled]]
-        self._number, self._gap = np.array([f.per_myocyte for f in kinds]), np.array([f.gap_nS for f in kinds])
+        self.passive = np.flatnonzero(np.isin(tissue, list(passive)))
+        cells_there = [passive[int(k)] for k in tissue[self.passive]]
+        self.rest, self.rate = np.array([c.rest_mv for c in cells_there]), np.array([1.0 / c.tau_ms for c in cells_there])
+        self.coupled = np.flatnonzero(np.isin(tissue, list(fibroblasts)))
+        kinds = [fibroblasts[int(k)] for k in tissue[self.coupled]]
+        self.number, self.gap = np.array([f.per_myocyte for f in kinds]), np.array([f.gap_nS for f in kinds])
         # V, r and s of the fibroblasts of each coupled node
-        self._fibroblast = np.zeros((3, len(self._coupled)))
-        self._fibroblast[0], self._fibroblast[2] = FIBROBLAST_REST.value, 1.0
+        self.fibroblast = np.zeros((3, len(self.coupled)))
+        self.fibroblast[0], self.fibroblast[2] = FIBROBLAST_REST.value, 1.0
 
     @property
     def fingerprint(self) -> tuple[str, ...]:
         """What a state must agree with."""
-        return (*getattr(self.cells, "fingerprint", ()), f"{len(self._passive)} passive", f"{len(self._coupled)} with fibroblasts")
+        return (*getattr(self.cells, "fingerprint", ()), f"{len(self.passive)} passive", f"{len(self.coupled)} with fibroblasts")
 
     def initial_v(self) -> NDArray[Any]:
         """Resting voltages, those of passive cells their own."""
         v = self.cells.initial_v()
-        v[self._passive] = self._rest
+        v[self.passive] = self.rest
         return v
 
     def advance(self, v: NDArray[Any], dt_ms: float, current: NDArray[Any]) -> None:
         """Myocytes, then what fibrosis changes."""
         self.cells.advance(v, dt_ms, current)
-        current[self._passive] = self._rate * (v[self._passive] - self._rest)
-        if len(self._coupled):
-            _couple(v, current, self._coupled, self._number, self._gap, self._fibroblast, dt_ms)
+        current[self.passive] = self.rate * (v[self.passive] - self.rest)
+        if len(self.coupled):
+            _couple(v, current, self.coupled, self.number, self.gap, self.fibroblast, dt_ms)
 
     def fibroblast_v_mv(self) -> NDArray[np.float64]:
         """Voltage of the fibroblasts at coupled nodes, (k,) mV."""
-        return self._fibroblast[0].copy()
+        return self.fibroblast[0].copy()
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of myocytes and fibroblasts."""
-        return {"myocytes": self.cells.snapshot(), "fibroblasts": self._fibroblast.copy()}
+        return {"myocytes": self.cells.snapshot(), "fibroblasts": self.fibroblast.copy()}
 
     def restore(self, state: Any) -> None:
         """Go back to a copy."""
         self.cells.restore(state["myocytes"])
-        self._fibroblast[:] = state["fibroblasts"]
+        self.fibroblast[:] = state["fibroblasts"]
 
 
 _C_F, _C_M, _G_KV, _G_K1, _I_NAK, _G_NAB = (p.value for p in (FIBROBLAST_PF, MYOCYTE_PF, G_KV, G_K1, I_NAK, G_NAB))
@@ -108,27 +110,31 @@ _E_K, _E_NA, _PUMP = E_K.value, E_NA.value, PUMP.value
 @njit(cache=True, nogil=True)
 def fibroblast_current(v, r, s):  # type: ignore[no-untyped-def]
     """Membrane current of the active fibroblast, pA/pF: time-dependent and inward rectifier potassium, pump, background sodium."""
-    alpha = 0.1 / (1.0 + np.exp(0.06 * (v - _E_K - 200.0)))
-    beta = (3.0 * np.exp(0.0002 * (v - _E_K + 100.0)) + np.exp(0.1 * (v - _E_K - 10.0))) / (1.0 + np.exp(-0.5 * (v - _E_K)))
+    alpha = 0.1 / (1.0 + math.exp(0.06 * (v - _E_K - 200.0)))
+    beta = (3.0 * math.exp(0.0002 * (v - _E_K + 100.0)) + math.exp(0.1 * (v - _E_K - 10.0))) / (1.0 + math.exp(-0.5 * (v - _E_K)))
     potassium = (_G_KV * r * s + _G_K1 * alpha / (alpha + beta)) * (v - _E_K)
     return potassium + _I_NAK * _PUMP * (v + 150.0) / (v + 200.0) + _G_NAB * (v - _E_NA)
+
+
+@njit(cache=True, nogil=True)
+def couple_one(v, vf, r, s, number, gap, dt):  # type: ignore[no-untyped-def]
+    """One step of fibroblasts (vf, r, s) beside a myocyte at v: what they take from it, mV/ms, and their new vf, r, s."""
+    r_end, s_end = 1.0 / (1.0 + math.exp(-(vf + 20.0) / 11.0)), 1.0 / (1.0 + math.exp((vf + 23.0) / 7.0))
+    r_tau = 20.3 + 138.0 * math.exp(-(((vf + 20.0) / 25.9) ** 2))
+    s_tau = 1574.0 + 5268.0 * math.exp(-(((vf + 23.0) / 22.7) ** 2))
+    r_new = r_end + (r - r_end) * math.exp(-dt / r_tau)
+    s_new = s_end + (s - s_end) * math.exp(-dt / s_tau)
+    # the junction is stiff (6.3 pF at 3 nS: 2 ms): implicit in the fibroblast, so that any step of the tissue is stable
+    ratio = dt * gap / _C_F
+    new = (vf - dt * fibroblast_current(vf, r_new, s_new) + ratio * v) / (1.0 + ratio)
+    # the charge that leaves the myocyte is the charge that the fibroblast gets
+    return number * gap / _C_M * (v - new), new, r_new, s_new
 
 
 @njit(cache=True, nogil=True)
 def _couple(v, current, rows, number, gap, fibroblast, dt):  # type: ignore[no-untyped-def]
     """Advance the fibroblasts of each coupled row and add what they take to its current, mV/ms."""
     for k in range(rows.size):
-        i = rows[k]
-        vf, r, s = fibroblast[0, k], fibroblast[1, k], fibroblast[2, k]
-        r_end, s_end = 1.0 / (1.0 + np.exp(-(vf + 20.0) / 11.0)), 1.0 / (1.0 + np.exp((vf + 23.0) / 7.0))
-        r_tau = 20.3 + 138.0 * np.exp(-(((vf + 20.0) / 25.9) ** 2))
-        s_tau = 1574.0 + 5268.0 * np.exp(-(((vf + 23.0) / 22.7) ** 2))
-        fibroblast[1, k] = r_end + (r - r_end) * np.exp(-dt / r_tau)
-        fibroblast[2, k] = s_end + (s - s_end) * np.exp(-dt / s_tau)
-        # the junction is stiff (6.3 pF at 3 nS: 2 ms): implicit in the fibroblast, so that any step of the tissue is stable
-        ratio = dt * gap[k] / _C_F
-        own = fibroblast_current(vf, fibroblast[1, k], fibroblast[2, k])
-        new = (vf - dt * own + ratio * v[i]) / (1.0 + ratio)
-        fibroblast[0, k] = new
-        # the charge that leaves the myocyte is the charge that the fibroblast gets
-        current[i] += number[k] * gap[k] / _C_M * (v[i] - new)
+        taken, vf, r, s = couple_one(v[rows[k]], fibroblast[0, k], fibroblast[1, k], fibroblast[2, k], number[k], gap[k], dt)
+        fibroblast[0, k], fibroblast[1, k], fibroblast[2, k] = vf, r, s
+        current[rows[k]] += taken
