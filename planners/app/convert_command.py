@@ -6,7 +6,8 @@ from pathlib import Path
 
 from planners.app.console import Console
 from twin.errors import InputError
-from twin.io.convert import convert_mesh, kind_of, mesh_to_surface
+from twin.io.convert import EXPERIMENT_SUFFIXES, convert_mesh, kind_of, mesh_to_surface
+from twin.io.volume_mesh import SUFFIXES as MESH_SUFFIXES
 
 
 def convert(source: Path, target: Path, console: Console, labels: str | None = None, spacing: str = "1 mm") -> int:
@@ -20,7 +21,7 @@ def _lines(source: Path, target: Path, labels: str | None, spacing: str) -> list
     kind = kind_of(source)
     if kind == "experiment":
         return _experiment(source, target)
-    if source.is_dir():
+    if source.is_dir() and kind == "mesh":
         raise InputError(source, "file", "is a folder", "name a file")
     if _same(source, target):
         raise InputError(target, "file", "is the source itself", "name another file")
@@ -51,7 +52,7 @@ def _experiment(source: Path, target: Path) -> list[str]:
     from twin.atomic import write_text
 
     if source.suffix.lower() == ".toml":
-        if target.suffix:
+        if target.suffix.lower() in (*EXPERIMENT_SUFFIXES, *MESH_SUFFIXES):
             raise InputError(target, "folder", f"has the suffix {target.suffix}", "an experiment becomes a folder that openCARP runs")
         made = export_opencarp(load_experiment(source), target)
         return [*made.notes, f"{len(made.files)} files; run there: openCARP +F experiment.par -simID out"]
