@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from twin.errors import InputError
-from twin.io.convert import convert_labels, convert_surface, kind_of, write_labels
+from twin.io.convert import SURFACE_SUFFIXES, convert_labels, convert_surface, kind_of, surface_files, write_labels
+from twin.io.grid import check_shape, label_name
+from twin.io.labels import read_labels
+from twin.io.segments import check_room, combine
 from twin.io.surfaces import read_surface
 from twin.volume import LABELS, LabelVolume
 
@@ -263,6 +266,41 @@ def surface_to_labels(
     return volume, found | {"lv_free_wall_mm": lv.wall_mm, "rv_free_wall_mm": rv.wall_mm, "doubtful": doubtful}
 
 
+def read_closed_surfaces(folder: Path, spacing_mm: float = 1.0) -> LabelVolume:
+    """Labels of a folder with one closed surface per label, each file named as its label (lv_blood.stl, "LV myocardium.ply", ...).
+
+    Raises InputError for an unknown name, an open surface, or overlaps that `twin.io.segments` does not settle.
+    """
+    surfaces = {label_name(path.stem, path, "file name"): read_surface(path) for path in surface_files(folder)}
+    points = np.concatenate([surface.points_mm for surface in surfaces.values()])
+    low = np.floor(points.min(axis=0) / spacing_mm) - 2 + OFFSET
+    size = np.ceil(points.max(axis=0) / spacing_mm - low).astype(int) + 2
+    shape = (int(size[0]), int(size[1]), int(size[2]))
+    check_shape(shape, folder)
+    check_room(len(surfaces), shape, folder)
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for name, surface in surfaces.items():
+        masks[name], doubtful = inside(np.ascontiguousarray(surface.points_mm / spacing_mm - low), surface.triangles, shape)
+        if doubtful > 0.1 or not masks[name].any():
+            raise InputError(folder, name, f"inside is doubtful in {100 * doubtful:.0f} % of voxels: the surface is open", "close it")
+    affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    affine[:3, 3] = low * spacing_mm
+    return combine({name: mask for name, mask in masks.items() if name not in ("ignore", "background")}, affine, folder)
+
+
+def read_segmentation(path: Path, labels: Mapping[str, int] | None = None) -> LabelVolume:
+    """Labels of any segmentation: a label volume, the closed surface of a biventricular wall, or a folder of closed surfaces.
+
+    `labels` names the values of a label volume; surfaces become voxels of 1 mm. Raises InputError.
+    """
+    if path.is_dir() and surface_files(path):
+        return read_closed_surfaces(path)
+    if path.suffix.lower() in SURFACE_SUFFIXES:
+        surface = read_surface(path)
+        return surface_to_labels(surface.points_mm, surface.triangles, 1.0, surface.point_data, path.name)[0]
+    return read_labels(path, labels)
+
+
 def convert(source: Path, target: Path, labels: Mapping[str, int] | None = None, spacing_mm: float = 1.0) -> list[str]:
     """What `vtwin convert IN OUT` does: labels to labels, surface to surface, surface to labels. Returns lines for the user.
 
@@ -277,6 +315,10 @@ def convert(source: Path, target: Path, labels: Mapping[str, int] | None = None,
         raise InputError(target, "file", "labels are not converted to surfaces", "`vtwin mesh` writes the surfaces of a segmentation")
     if not 0.3 <= spacing_mm <= 3.0:
         raise InputError("convert", "spacing", f"{spacing_mm:g} mm", "choose 0.3 to 3 mm")
+    if source.is_dir():
+        volume = read_closed_surfaces(source, spacing_mm)
+        write_labels(target, volume)
+        return [f"{name}: {volume.volume_ml(name):.1f} mL" for name in volume.names]
     surface = read_surface(source)
     volume, found = surface_to_labels(surface.points_mm, surface.triangles, spacing_mm, surface.point_data, source.name)
     write_labels(target, volume)

@@ -403,6 +403,55 @@ def test_convert_goes_between_all_label_formats(tmp_path: Path) -> None:
     np.testing.assert_allclose(read.affine, volume.affine, atol=1e-4)
 
 
+def ball(radius: float, centre: tuple[float, float, float]) -> Any:
+    pyvista = pytest.importorskip("pyvista")
+    sphere = pyvista.Sphere(radius=radius, center=centre, theta_resolution=60, phi_resolution=60)
+    from twin.io.surfaces import Surface
+
+    return Surface(np.asarray(sphere.points, np.float64), np.asarray(sphere.regular_faces, np.int32))
+
+
+def test_a_folder_of_closed_surfaces_is_a_segmentation(tmp_path: Path) -> None:
+    from meshing.voxelise import convert, read_segmentation
+    from twin.io.surfaces import write_surface
+
+    centre = (10.0, -20.0, 30.0)
+    write_surface(_made(tmp_path / "s") / "LV blood pool.stl", ball(15.0, centre))
+    write_surface(tmp_path / "s" / "lv_myocardium.ply", ball(25.0, centre))
+    write_surface(tmp_path / "s" / "scar.vtp", ball(4.0, (10.0, -20.0, 50.0)))
+    volume = read_segmentation(tmp_path / "s")
+    ml = 4e-3 / 3 * np.pi
+    assert volume.volume_ml("lv_blood") == pytest.approx(ml * 15**3, rel=0.01)
+    assert volume.volume_ml("scar") == pytest.approx(ml * 4**3, rel=0.08)  # of 60 x 60 facets, in voxels of 1 mm
+    assert volume.volume_ml("lv_myocardium") == pytest.approx(ml * (25**3 - 15**3 - 4**3), rel=0.01)
+    np.testing.assert_allclose(volume.to_mm(np.argwhere(volume.mask("lv_blood"))).mean(axis=0), centre, atol=0.1)
+    lines = convert(tmp_path / "s", tmp_path / "s.nrrd")
+    assert any(line.startswith("scar: 0.3 mL") for line in lines)
+    # as 3D Slicer writes it in its other frame: the same numbers with left and front reversed
+    raw = bytearray((tmp_path / "s" / "LV blood pool.stl").read_bytes())
+    raw[:40] = b"3D Slicer output. SPACE=RAS".ljust(40)
+    (tmp_path / "s" / "LV blood pool.stl").write_bytes(raw)
+    moved = read_segmentation(tmp_path / "s")
+    np.testing.assert_allclose(moved.to_mm(np.argwhere(moved.mask("lv_blood"))).mean(axis=0), (-10.0, 20.0, 30.0), atol=0.1)
+    (tmp_path / "s" / "spleen.stl").write_bytes(raw)
+    with pytest.raises(InputError, match="unknown label 'spleen'"):
+        read_segmentation(tmp_path / "s")
+
+
+def test_a_segmentation_as_an_archive_exports_it(tmp_path: Path) -> None:
+    """A folder that holds one SEG without a suffix among images."""
+    write_series(tmp_path / "export", Series(slices=2))
+    path = seg(tmp_path, {"lv_blood": shells(False)["LV endo blood"], "LV myo": shells(False)["LV myo"]})
+    path.rename(tmp_path / "export" / "IM0001")
+    assert read_labels(tmp_path / "export").mask("lv_blood").any()
+    text = '[segmentation]\nfile = "export"\n'
+    (tmp_path / "case.toml").write_text(text)
+    assert load_case(tmp_path / "case.toml").labels_path == tmp_path / "export"
+    (tmp_path / "export" / "IM0001").unlink()
+    with pytest.raises(InputError, match="holds 0 segmentations"):
+        read_labels(tmp_path / "export")
+
+
 def case(folder: Path, *lines: str) -> Path:
     write_nrrd(folder / "labels.nrrd", heart())
     text = ['accept = ["thin_rv_wall"]', "[segmentation]", 'file = "labels.nrrd"', "[evidence]", *lines]

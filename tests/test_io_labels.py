@@ -187,7 +187,7 @@ def test_bad_files_are_one_line_each(tmp_path: Path) -> None:
     for content, word in cases:
         bad.write_bytes(content)
         refused(bad, word)
-    refused(tmp_path, "not a file")
+    refused(tmp_path, "holds 0 segmentations")
 
 
 def test_truncation_is_found_before_allocating(tmp_path: Path) -> None:

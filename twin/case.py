@@ -247,7 +247,11 @@ def load_case(path: str | Path) -> Case:
     for name in ("eam", "ecg", "record"):
         if name in raw and "file" not in tables[name]:
             raise InputError(path, f"{name}.file", "is missing", f"name the file, or remove [{name}]")
-    files = {n: resolve(tables[n]["file"], path, f"{n}.file") for n in ("segmentation", "eam", "ecg", "record") if "file" in tables[n]}
+    files = {
+        n: resolve(tables[n]["file"], path, f"{n}.file", folder=n == "segmentation")
+        for n in ("segmentation", "eam", "ecg", "record")
+        if "file" in tables[n]
+    }
     expect = _is(raw.get("expect", {}), dict, path, "expect")
     infarct = segmentation.get("virtual_infarct")
     return Case(

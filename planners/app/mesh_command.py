@@ -6,11 +6,12 @@ from pathlib import Path
 
 from meshing.anatomy import complete
 from meshing.mesh_labels import mesh_heart
+from meshing.voxelise import read_segmentation
 from planners.app.console import Console
 from planners.app.output import claim, finish
 from twin.atomic import write_json
 from twin.errors import InputError
-from twin.io.labels import check_heart, read_labels
+from twin.io.labels import check_heart
 from twin.io.vtu import write_vtu
 from twin.run import RunRecord, content_hash
 from twin.units import quantity
@@ -34,7 +35,7 @@ def mesh(segmentation: Path, out: Path, edge: str, labels: str | None, console: 
     edge_mm = quantity(edge, "mm", "command line", "--edge")
     if not 0.3 <= edge_mm <= 5.0:
         raise InputError("command line", "--edge", f"{edge_mm:g} mm", "choose between 0.3 and 5 mm")
-    volume = read_labels(segmentation, parse_labels(labels))
+    volume = read_segmentation(segmentation, parse_labels(labels))
     for note in check_heart(volume, segmentation):
         console.progress(note)
     identity = {

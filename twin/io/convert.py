@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from twin.errors import InputError
+from twin.io.dicom_files import is_dicom
 from twin.io.labels import read_labels
 from twin.io.nifti import write_nifti
 from twin.io.nrrd import write_nrrd
@@ -26,9 +27,11 @@ EXPERIMENT_SUFFIXES = (".toml", ".par")
 
 
 def kind_of(path: Path) -> str:
-    """ "labels", "surface", "mesh" or "experiment", by suffix (of .npz by content). Raises InputError for any other."""
+    """ "labels", "surface", "mesh" or "experiment", by suffix (of .npz, DICOM and folders by content). Raises InputError for any other."""
     name = path.name.lower()
-    if name.endswith(LABEL_SUFFIXES):
+    if path.is_dir() and surface_files(path):
+        return "surface"
+    if name.endswith(LABEL_SUFFIXES) or holds_dicom(path):
         return "labels"
     if name.endswith(".npz") and is_heart_mesh(path):
         return "mesh"
@@ -37,6 +40,21 @@ def kind_of(path: Path) -> str:
             return kind
     known = ", ".join((*LABEL_SUFFIXES, *SURFACE_SUFFIXES, *MESH_SUFFIXES, *EXPERIMENT_SUFFIXES))
     raise InputError(path, "file", f"{path.suffix or 'no suffix'} is not converted", f"known: {known}")
+
+
+def surface_files(folder: Path) -> list[Path]:
+    """Surfaces in a folder, one closed surface per label as 3D Slicer exports them, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".stl", ".ply", ".vtp", ".obj"))
+
+
+def holds_dicom(path: Path) -> bool:
+    """True for a DICOM file of any name (they often have no suffix), or a folder with one."""
+    if path.is_dir():
+        return any(holds_dicom(one) for one in sorted(path.iterdir()) if one.is_file())
+    if not path.is_file():
+        return False
+    with open(path, "rb") as handle:
+        return is_dicom(handle.read(132))
 
 
 def is_heart_mesh(path: Path) -> bool:

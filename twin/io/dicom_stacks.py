@@ -180,7 +180,6 @@ def _stack(frames: Sequence[Frame]) -> Stack:
             ordered, twice = _in_time(plane)
             out.append(tuple(ordered))
             doubles += twice
-    doubts: list[Doubt] = []
     if any(frame.burned_in for frame in frames):
         doubts.append(
             Doubt("burned_in_text", "BurnedInAnnotation", "text is drawn into the pictures: a name may be", "export them without")

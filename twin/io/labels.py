@@ -31,6 +31,8 @@ def read_labels(path: Path, labels: Mapping[str, int] | None = None, flip: bool 
 
     Raises InputError; Suspicious (contours with gaps) unless `notes` accepts it.
     """
+    if path.is_dir():
+        path = _labels_in(path)
     file_size(path)
     with open(path, "rb") as handle:
         start = handle.read(400)
@@ -44,6 +46,20 @@ def read_labels(path: Path, labels: Mapping[str, int] | None = None, flip: bool 
         return read_dicom_labels(path, labels, notes)
     remedy = "give labels as .nrrd, .seg.nrrd, .nii, .nii.gz, .mha, DICOM SEG or RTSTRUCT"
     raise InputError(path, "magic", f"{start[:8]!r} is no label format that is read", remedy)
+
+
+def _labels_in(folder: Path) -> Path:
+    """The one SEG or RTSTRUCT in a folder, as picture archives export them. Raises InputError if there is none or several."""
+    from twin.io.dicom_files import dicom_files, header
+
+    found = []
+    for file in dicom_files(folder):
+        with header(file, ()) as (ds, _):
+            if str(ds.get("Modality", "")) in ("SEG", "RTSTRUCT"):
+                found.append(file.path)
+    if len(found) != 1:
+        raise InputError(folder, "DICOM", f"holds {len(found)} segmentations (SEG or RTSTRUCT)", "name the file of one")
+    return found[0]
 
 
 def read_dicom_labels(path: Path, labels: Mapping[str, int] | None, notes: Notes | None) -> LabelVolume:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,11 @@ def read_surface(path: Path) -> Surface:
     suffix = path.suffix.lower()
     if suffix not in known:
         raise InputError(path, "file", f"{suffix or 'no suffix'} is not a surface format", did_you_mean(suffix, known))
-    return checked(known[suffix](path), path)
+    surface = checked(known[suffix](path), path)
+    with open(path, "rb") as handle:
+        ras = b"SPACE=RAS" in handle.read(1000)
+    # 3D Slicer says in the header which way its coordinates run; everyone else's are taken as they are
+    return replace(surface, points_mm=surface.points_mm * [-1.0, -1.0, 1.0]) if ras else surface
 
 
 def write_surface(path: Path, surface: Surface) -> None:
