@@ -173,9 +173,22 @@ def turned(series: Series, columns: bool = False, rows: bool = False, swap: bool
     return replace(series, axes=axes, origin=tuple(float(v) for v in origin), columns=size[0], rows=size[1], pixel_mm=(pixel[1], pixel[0]))
 
 
-def encode_rle(ds: Any) -> Any:
-    """The data set with run-length encoded pixels."""
-    from pydicom.uid import RLELossless
+def compressed(ds: Any, kind: str) -> Any:
+    """The data set with pixels in "rle", "jpeg ls" or "jpeg 2000" (lossless)."""
+    import io
 
-    ds.compress(RLELossless, generate_instance_uid=False)
+    from PIL import Image as Picture
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+    if kind != "jpeg 2000":
+        ds.compress(RLELossless if kind == "rle" else JPEGLSLossless, generate_instance_uid=False)
+        return ds
+    out = io.BytesIO()
+    Picture.fromarray(np.frombuffer(ds.PixelData, "<u2").reshape(ds.Rows, ds.Columns)).save(
+        out, "JPEG2000", irreversible=False, no_jp2=True
+    )
+    ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    ds.PixelData = encapsulate([out.getvalue()])
+    ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
     return ds

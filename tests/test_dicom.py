@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_fixtures import Series, dataset, enhanced, rotation, save, scene, turned, write_series
+from dicom_fixtures import Series, compressed, dataset, enhanced, rotation, save, scene, turned, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -274,7 +274,6 @@ def test_several_volumes_are_listed_and_other_objects_passed_over(tmp_path: Path
 
 def encode(ds: Any, kind: str) -> Any:
     """The data set in another storage; the meaning of the pixels stays the same."""
-    import pydicom
     from pydicom.uid import UID
 
     stored = np.frombuffer(ds.PixelData, "<u2").reshape(ds.Rows, ds.Columns).astype(np.int64)
@@ -294,25 +293,9 @@ def encode(ds: Any, kind: str) -> Any:
         ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2")
     elif kind == "deflated":
         ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.1.99")
-    elif kind == "rle":
-        ds.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
-    elif kind == "jpeg ls":
-        ds.compress(pydicom.uid.JPEGLSLossless, generate_instance_uid=False)
-    elif kind == "jpeg 2000":
-        ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
-        ds.PixelData = pydicom.encaps.encapsulate([j2k(stored.astype(np.uint16))])
-        ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+    else:
+        compressed(ds, kind)
     return ds
-
-
-def j2k(values: np.ndarray) -> bytes:
-    import io
-
-    from PIL import Image as Picture
-
-    out = io.BytesIO()
-    Picture.fromarray(values).save(out, "JPEG2000", irreversible=False, no_jp2=True)
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["signed", "monochrome1", "8 bit", "implicit", "deflated", "rle", "jpeg ls", "jpeg 2000"])
@@ -445,12 +428,10 @@ def test_a_compression_that_is_not_decoded_is_one_clear_line(tmp_path: Path) -> 
 
 
 def test_a_compressed_frame_of_another_size_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    from pydicom.encaps import encapsulate
-    from pydicom.uid import JPEGLSLossless
+    from pydicom.encaps import encapsulate, generate_frames
 
-    ds = dataset(OBLIQUE, 0)
-    ds.compress(JPEGLSLossless, generate_instance_uid=False)
-    (frame,) = list(__import__("pydicom").encaps.generate_frames(ds.PixelData, number_of_frames=1))
+    ds = compressed(dataset(OBLIQUE, 0), "jpeg ls")
+    (frame,) = list(generate_frames(ds.PixelData, number_of_frames=1))
     place = frame.index(b"\xff\xf7") + 5
     ds.PixelData = encapsulate([frame[:place] + struct.pack(">2H", 65000, 65000) + frame[place + 4 :]])
     save(ds, tmp_path / "a.dcm")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_fixtures import Series, dataset, encode_rle, enhanced, rotation, save
+from dicom_fixtures import Series, compressed, dataset, enhanced, rotation, save
 from io_fixtures import heart
 from test_image_io import circle, rtstruct, seg, shells
 from test_io_fuzz import damaged
@@ -84,6 +86,12 @@ def _seg(path: Path) -> None:
     seg(path.parent, {"lv_blood": shells(False)["LV endo blood"], "LV myo": shells(False)["LV myo"]}).rename(path)
 
 
+def _zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for k in range(3):
+            archive.write(save(dataset(SERIES, k, instance=k + 1), path.parent / "slices" / f"{k}.dcm"), f"{k}.dcm")
+
+
 def _structures(path: Path) -> None:
     depths = [0.0, 5.0, 10.0]
     walls = [c for z in depths for c in (circle(20.0, z), circle(12.0, z))]
@@ -97,7 +105,10 @@ FILES: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "image.mha": (lambda p: write_mha(p, good_volume()), read_image),
     "labels.mha": (lambda p: write_mha(p, good_volume()), labels),
     "slice.dcm": (lambda p: save(dataset(SERIES, 0), p), dicom),
-    "rle.dcm": (lambda p: save(encode_rle(dataset(SERIES, 0)), p), dicom),
+    "rle.dcm": (lambda p: save(compressed(dataset(SERIES, 0), "rle"), p), dicom),
+    "jpeg_ls.dcm": (lambda p: save(compressed(dataset(SERIES, 0), "jpeg ls"), p), dicom),
+    "jpeg_2000.dcm": (lambda p: save(compressed(dataset(SERIES, 0), "jpeg 2000"), p), dicom),
+    "study.zip": (_zipped, dicom),
     "enhanced.dcm": (lambda p: save(enhanced(replace(SERIES, times=(0.0, 0.5))), p), dicom),
     "seg.dcm": (_seg, labels),
     "own_seg.dcm": (lambda p: write_dicom_seg(p, good_volume()), labels),
@@ -278,8 +289,9 @@ def test_absurd_dicom_headers(tmp_path: Path) -> None:
     assert len(jobs) > 200
     refused = 0
     target = tmp_path / "1.dcm"
+    good = dataset(SERIES, 1, instance=2)
     for keyword, vr, value in jobs:
-        ds = dataset(SERIES, 1, instance=2)
+        ds = copy.copy(good)
         raw = struct.pack("<H", value) if vr == "US" else value.encode() + b" " * (len(value) % 2)
         ds[keyword] = pydicom.DataElement(tag_for_keyword(keyword), "OB", raw)
         save(ds, target)
