@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ DT_MS = 0.02
 REPEATS = 9
 
 
-def records() -> list[dict[str, Any]]:
+def records(names: Sequence[str] = model_names(), precisions: Sequence[str] = ("float32", "float64")) -> list[dict[str, Any]]:
     """One record per model and precision: name, value, unit, reference (plain loop, same precision, same run), ratio."""
-    return [_record(ionic_model(name, cell_names(name)[0]), precision) for name in model_names() for precision in ("float32", "float64")]
+    return [_record(ionic_model(name, cell_names(name)[0]), precision) for name in names for precision in precisions]
 
 
 def _record(model: IonicModel, precision: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zipfile
@@ -41,11 +42,9 @@ def prepaced(
     found = _read(path, key, len(model.state_names))
     if found is None:
         found = _compute(model, bcl_ms, beats, dt_ms, precision, strength, stimulus_ms)
-        try:
+        # a full or read-only disk, or the same write by another thread: the state is right all the same
+        with contextlib.suppress(OSError):
             write_npz(path, {"state": found}, {"key": key})
-        except OSError:
-            # a full or read-only disk, or the same write by another thread: the state is right all the same
-            pass
     state = found[:-1].copy()
     state.setflags(write=False)
     return replace(model, initial_state=state, rest_mv=float(found[-1]))

@@ -4,9 +4,9 @@ ten Tusscher KHWJ, Panfilov AV. Am J Physiol Heart Circ Physiol 291:H1088-H1100 
 unchanged since ten Tusscher et al., Am J Physiol Heart Circ Physiol 286:H1573-H1589 (2004). The numbers in the rate functions are
 the fits printed there. Initial state: the Niederer benchmark's (Phil Trans R Soc A 369:4331, 2011), for all three cells.
 
-Written for vectors, in parts that the Purkinje cell of Stewart et al. shares: time constants that are products of sigmoids enter as dt/tau, which saves their divisions; calcium is buffered
-instantaneously and exactly; sodium and potassium are kept as the difference from their
-initial values, because a float32 near 137 mM cannot hold the change of one step.
+Written for vectors, in parts that the Purkinje cell of Stewart et al. shares: time constants that are products of sigmoids enter as
+dt/tau, which saves their divisions; calcium is buffered instantaneously and exactly; sodium and potassium are kept as the difference
+from their initial values, because a float32 near 137 mM cannot hold the change of one step.
 """
 
 from __future__ import annotations

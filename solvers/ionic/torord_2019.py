@@ -5,8 +5,9 @@ Tomek J, Bueno-Orovio A, Rodriguez B. bioRxiv 2020.06.01.127043. It builds on O'
 et al., J Mol Cell Cardiol 48:112 (2010), and Lu et al., J Physiol 537:843 (2001) for I_Kr. Initial state: the published steady states.
 
 Written for vectors and for float32. Sodium, potassium and chloride are kept as differences from the parameters of those names. The
-chain of I_Kr (C0, C1, C2, O, I) takes one implicit Euler step, which is positive and stable for any dt; C0 is 1 less the others, because a float32 near 1
-cannot hold its changes. x/(e^x - 1) stands for all Goldman-Hodgkin-Katz terms.
+chain of I_Kr (C0, C1, C2, O, I) takes one implicit Euler step, which is positive and stable for any dt; C0 is 1 less the others,
+because a float32 near 1 cannot hold its changes. Calcium buffers conserve calcium to second order: to first order each beat would lose
+some, and the mid-myocardial cell drifts. x/(e^x - 1) stands for all Goldman-Hodgkin-Katz terms.
 """
 
 from __future__ import annotations
@@ -453,7 +454,9 @@ def step(v: Any, dt: Any, s: Any, p: Any) -> tuple[Any, ...]:
     dK_ss = s.dK_ss - dt * (J_K + to_ss * I_CaK_ss)
     dCl_i = s.dCl_i + dt * (J_Cl * (7.5988e-7 / 2.583592e-5) + to_i * I_Clb)
     dCl_ss = s.dCl_ss - dt * (J_Cl - to_ss * I_ClCa)
-    flux_i = J_Ca * (7.5988e-7 / 2.583592e-5) - J_up * (2.0972688e-6 / 2.583592e-5) - 0.5 * to_i * (I_CaL_i + I_pCa + I_bCa - 2.0 * I_NaCa_i)
+    flux_i = (
+        J_Ca * (7.5988e-7 / 2.583592e-5) - J_up * (2.0972688e-6 / 2.583592e-5) - 0.5 * to_i * (I_CaL_i + I_pCa + I_bCa - 2.0 * I_NaCa_i)
+    )
     flux_ss = J_rel * (1.823712e-7 / 7.5988e-7) - J_Ca - 0.5 * to_ss * (I_CaL_ss - 2.0 * I_NaCa_ss)
     # calmodulin and troponin; binding sites of the reticulum's and the cell's membrane
     k_cmdn = 0.00238

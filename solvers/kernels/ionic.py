@@ -353,7 +353,9 @@ def observer(name: str, step: Callable[..., Any], names: tuple[str, ...]) -> Cal
     """The NumPy evaluation `observe(v, dt, s, p)` of some of a model's `local_names`, (names, ...) array."""
     assignments, _ = _Inline().expand(step, {argument: argument for argument in _straight(step)[0]})
     body = [ast.unparse(ast.fix_missing_locations(a)) for a in assignments]
-    observe: Callable[..., Any] = _import(f"{name}_observer", _OBSERVER.format(name=name, body=_indent(body, 4), names=", ".join(names))).observe
+    observe: Callable[..., Any] = _import(
+        f"{name}_observer", _OBSERVER.format(name=name, body=_indent(body, 4), names=", ".join(names))
+    ).observe
     return observe
 
 
@@ -365,7 +367,7 @@ def plain_kernel(name: str, step: Callable[..., Any], states: tuple[str, ...], p
 
 
 def cache_directory(room: str = "kernels") -> Path:
-    """Where generated kernels and other results of this machine are kept: $VTWIN_CACHE_DIR, else the user's cache directory, else a private temporary one."""
+    """Where one kind of what can be made again is kept: $VTWIN_CACHE_DIR, else the user's cache, else a private temporary directory."""
     chosen = os.environ.get("VTWIN_CACHE_DIR")
     base = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vtwin"
     try:
