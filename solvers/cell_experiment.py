@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.ionic.drugs import block_effect, combined, drug_effect
+from solvers.ionic.drugs import Effect, block_effect, combined, drug_effect
 from solvers.ionic.model import IonicModel, cell_names, ionic_model, model_names
 from solvers.ionic.pacing import STIMULUS_MV_MS
 from solvers.ionic.protocols import CALCIUM, SAMPLE_MS, Beat, PacedCell, Trace, dynamic, last_cycle_ms, measure, s1s2, spontaneous_beats
@@ -126,7 +127,7 @@ def _model(t: Table) -> tuple[IonicModel, tuple[str, ...]]:
     drugs = t.tables("drug") if isinstance(t.values.get("drug"), list) else [t.table("drug")] if "drug" in t.values else []
     for drug in drugs:
         drug.known("name", "concentration")
-        effect = _located(drug, lambda d=drug: drug_effect(name, d.text("name"), d.number("concentration", "umol/l", None, 0.0)))
+        effect = _located(drug, partial(drug_effect, name, drug.text("name"), drug.number("concentration", "umol/l", None, 0.0)))
         factors.append(effect.scale)
         if effect.left_out:
             notes.append(f"{name} has no {', '.join(effect.left_out)}: that part of {drug.text('name')} is left out")
@@ -140,11 +141,11 @@ def _model(t: Table) -> tuple[IonicModel, tuple[str, ...]]:
             "hill": entry.positive("hill", "", 1.0),
             "concentration": entry.number("concentration", "umol/l", None, 0.0),
         }
-    factors.append(_located(t, lambda: block_effect(name, entries)).scale)
+    factors.append(_located(t, partial(block_effect, name, entries)).scale)
     return ionic_model(name, cell, combined(*factors)), tuple(notes)
 
 
-def _located(t: Table, make: Callable[[], Any]) -> Any:
+def _located(t: Table, make: Callable[[], Effect]) -> Effect:
     """What `make` returns; its errors name this file."""
     try:
         return make()
@@ -220,7 +221,9 @@ def run_cell_experiment(experiment: CellExperiment, out: Path, progress: Progres
         progress("steady state", 0.0)
         model = prepaced(model, e.bcl_ms, e.steady_beats, e.dt_ms, e.precision, e.stimulus_mv_ms, e.stimulus_ms)
     cell = _cell(e, model)
-    beats, voltages, traces = [], [], []
+    beats: list[Beat] = []
+    voltages: list[NDArray[np.float64]] = []
+    traces: list[Trace] = []
     calcium = model.state_names.index(CALCIUM) if CALCIUM in model.state_names else None
     for k in range(e.beats):
         progress("beats", k / e.beats)

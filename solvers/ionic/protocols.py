@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,12 +81,12 @@ class PacedCell:
             on = np.arange(first * self.every, first * self.every + steps) < self.on_steps
             v.append(self.cable.run(self.dt_ms, on, self.strength, every=self.every)[0])
         full = np.concatenate(v).astype(np.float64)
-        return full, Trace(SAMPLE_MS * np.arange(0, samples, stride), full[::stride], np.array(states))
+        return full, Trace(SAMPLE_MS * np.arange(0, samples, stride, dtype=np.float64), full[::stride], np.array(states))
 
 
 def measure(v_mv: NDArray[np.float64], calcium_mm: NDArray[np.float64] | None = None) -> Beat:
     """Measures of a beat whose V is sampled every SAMPLE_MS from its stimulus onset."""
-    time_ms = SAMPLE_MS * np.arange(v_mv.size)
+    time_ms = SAMPLE_MS * np.arange(v_mv.size, dtype=np.float64)
     slope = np.gradient(v_mv, SAMPLE_MS)
     calcium = (float("nan"), float("nan")) if calcium_mm is None else (1e6 * float(calcium_mm[0]), 1e6 * float(calcium_mm.max()))
     start = int(np.argmax(slope))
@@ -158,7 +159,7 @@ def spontaneous_beats(v_mv: NDArray[np.float64], calcium_mm: NDArray[np.float64]
     """
     ups = np.flatnonzero((v_mv[:-1] < level_mv) & (v_mv[1:] >= level_mv))
     lows = [first + int(np.argmin(v_mv[first:last])) for first, last in zip([0, *ups[:-1]], ups, strict=True)]
-    windows = [slice(first, last) for first, last in zip(lows[:-1], lows[1:], strict=True)]
+    windows = [slice(first, last) for first, last in itertools.pairwise(lows)]
     return [measure(v_mv[w], None if calcium_mm is None else calcium_mm[w]) for w in windows]
 
 
