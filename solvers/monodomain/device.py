@@ -153,6 +153,8 @@ class Device:
         self.dtype, self.n = cells.dtype, len(ops.nodes)
         self._ahead = self._v_stale = False
         self.dt = self.dtype.type(dt_ms)
+        # as the device compares with them; the times of crossings are worked out for the same
+        self._levels = [self.dtype.type(level) for level in log.levels_mv]
         self.dt_ms = dt_ms
         self.order = cuda_sparse.sorted_rows(ops.start)
         self.position = np.empty(self.n, np.int32)
@@ -313,9 +315,8 @@ class Device:
             out = self._even if z is not self._even else self._odd
             k.mass_horner[shape](*matrix, self._mass, z, scale, self._y, weight, out, control, step)
             z, scale = out, one
-        levels = (self.dtype.type(level) for level in self.log.levels_mv)
         logged = (control, self._log_row, self._log_step, self._log_v)
-        k.advance[shape](*matrix, self._mass, z, scale, self._rest, self._v, self.dt, *levels, self._row, *logged, step)
+        k.advance[shape](*matrix, self._mass, z, scale, self._rest, self._v, self.dt, *self._levels, self._row, *logged, step)
 
     def _places(self, rows: NDArray[np.integer]) -> tuple[Any, Any]:
         """Places of rows on the device and room (1, k) for their voltages, made once."""
@@ -337,7 +338,7 @@ class Device:
             rose = row >= 0
             row = np.where(rose, row, ~row)
             old, new = v.astype(float).T
-            level = np.where(rose, self.log.levels_mv[0], self.log.levels_mv[1])
+            level = np.where(rose, float(self._levels[0]), float(self._levels[1]))
             when = step * self.dt_ms + float(self.dt) * (level - old) / (new - old)
             self._log(step, row, rose, when)
         if count or control[k.HALT] != k.NEVER:
