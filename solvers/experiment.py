@@ -120,9 +120,8 @@ def _quiet(solver: Table, stop: Table) -> float | None:
 def _check_together(experiment: Experiment) -> None:
     """What single keys cannot tell."""
     path, method = experiment.where, experiment.method
-    if experiment.correction == "planar" and (not isinstance(experiment.mesh, BoxSpec) or method != "monodomain"):
-        problem = "is made for the monodomain on box meshes, whose lattice and fibres are uniform"
-        raise InputError(path, "solver.correction", problem, "leave it out; for other meshes pass kappa_l and kappa_t to Monodomain")
+    if experiment.correction == "planar" and (experiment.scheme != "explicit" or method != "monodomain"):
+        raise InputError(path, "solver.correction", "is made for the explicit monodomain", "leave it out")
     membranes = {t.membrane.capacitance_uF_mm3 for t in experiment.tissue}
     if len(membranes) > 1:
         remedy = "use the same in every [[tissue]]; change conductivities instead"

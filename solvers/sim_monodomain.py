@@ -6,22 +6,22 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from meshing.box import box_tets
-from solvers.experiment import BoxSpec, Branch, Experiment
-from solvers.monodomain.correction import calibrate
+from solvers.experiment import Branch, Experiment
+from solvers.monodomain.correction import Correction, correct
 from solvers.monodomain.fibrosis import FibroticCells
 from solvers.monodomain.record import EcgFile, FileObserver, Frames, ProbeFile
 from solvers.monodomain.solver import STABLE_SHARE, CellState, Monodomain, Settings
 from solvers.monodomain.state import Snapshot, load_state, save_state
 from solvers.monodomain.stop import ReentryCycles
 from solvers.monodomain.store import BeatStore
+from solvers.monodomain.wave_fit import THETA
 from solvers.scene import Scene
 from solvers.sim_mesh import SimMesh
 from solvers.sim_output import probe_places, write_outputs
@@ -38,8 +38,8 @@ WORK = "partial"
 """Folder of a run that is not finished: beats, checkpoint."""
 
 
-def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodomain, list[dict[str, Any]]]:
-    """The solver of an experiment, and the corrections that were found for it. Raises InputError for cells or steps that cannot be."""
+def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodomain, dict[str, Any]]:
+    """The solver of an experiment, and the report on the correction of its mesh. Raises InputError for cells or steps that cannot be."""
     mesh, tissue = scene.mesh, scene.tissue
     models = _models(experiment)
     of_node = _majority(mesh, tissue, scene.conducting, len(models))
@@ -53,19 +53,20 @@ def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodom
         recovery_mv=experiment.recovery_mv,
         capacitance_uF_mm3=experiment.tissue[0].membrane.capacitance_uF_mm3,
     )
-    kappa_l, kappa_t, corrections = _corrections(experiment, models, settings, tell)
+    correction = _correction(experiment, scene, models, tell)
+    if correction is not None:
+        settings = replace(settings, theta=THETA)
     tell("assembly", 0.0)
     solver = Monodomain(
         *(mesh.points_mm, mesh.tets, mesh.fibre, d_l, d_t, _cells(experiment, models, of_node), settings),
         conducting=scene.conducting,
-        kappa_l=kappa_l[tissue],
-        kappa_t=kappa_t[tissue],
+        tensor=None if correction is None else correction.tensor,
     )
     if experiment.scheme == "explicit" and solver.dt_ms > solver.limit_ms:
         safe = STABLE_SHARE.value * solver.limit_ms
         problem = f"{solver.dt_ms:g} ms is above the stability limit of this mesh, {solver.limit_ms:.3g} ms"
         raise InputError(experiment.where, "solver.dt", problem, f"use {safe:.2g} ms or less, or leave dt out")
-    return solver, corrections
+    return solver, {} if correction is None else correction.report
 
 
 def _models(experiment: Experiment) -> list[Any]:
@@ -103,33 +104,17 @@ def _cells(experiment: Experiment, models: list[Any], of_node: NDArray[np.int32]
     return make
 
 
-def _corrections(
-    experiment: Experiment, models: list[Any], settings: Settings, tell: Progress
-) -> tuple[NDArray[np.float64], NDArray[np.float64], list[dict[str, Any]]]:
-    """Factors on the conductivities of each tissue, and how they were found; ones unless the file asks for `correction = "planar"`."""
-    from solvers.ionic import Cells
-
-    kappa = np.ones((2, len(models)))
-    found: list[dict[str, Any]] = []
-    box = experiment.mesh
-    if experiment.correction == "none" or not isinstance(box, BoxSpec):
-        return kappa[0], kappa[1], found
-    fibre = np.asarray(box.fibre) / np.linalg.norm(box.fibre)
-    for index, (t, model) in enumerate(zip(experiment.tissue, models)):
-        if t.passive is not None or min(t.d_l_mm2_ms, t.d_t_mm2_ms) <= 0:
-            continue
-        tell(f"correction of tissue {index}", 0.0)
-
-        def cells(nodes: NDArray[np.int32], model: Any = model) -> Cells:
-            return Cells([model], np.zeros(len(nodes), np.int32), experiment.precision)
-
-        c = calibrate(
-            lambda size: box_tets((size, size, size), box.spacing_mm, box.variant),
-            *(box.spacing_mm, fibre, t.d_l_mm2_ms, t.d_t_mm2_ms, cells, settings),
-        )
-        kappa[:, index] = c.kappa_l, c.kappa_t
-        found.append({"tissue": index, **asdict(c)})
-    return kappa[0], kappa[1], found
+def _correction(experiment: Experiment, scene: Scene, models: list[Any], tell: Progress) -> Correction | None:
+    """What gives the mesh the velocities of the continuum; None unless the file asks for `correction = "planar"`."""
+    if experiment.correction == "none":
+        return None
+    mesh = scene.mesh
+    active = [None if t.passive is not None else model for t, model in zip(experiment.tissue, models)]
+    diffusion = [(t.d_l_mm2_ms, t.d_t_mm2_ms) for t in experiment.tissue]
+    try:
+        return correct(mesh.points_mm, mesh.tets, mesh.fibre, scene.tissue, diffusion, active, scene.conducting, tell)
+    except InputError as error:
+        raise InputError(experiment.where, "solver.correction", f"{error.field} {error.problem}", error.remedy) from None
 
 
 def _majority(mesh: SimMesh, tissue: NDArray[np.int32], conducting: NDArray[np.bool_], count: int) -> NDArray[np.int32]:
@@ -214,7 +199,7 @@ class MonodomainRun:
     out: Path
     weights: Weights
     tell: Progress
-    corrections: Sequence[Mapping[str, Any]] = ()
+    correction: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_s: float = CHECKPOINT_S
 
     def run(self) -> dict[str, Any]:
@@ -264,7 +249,7 @@ class MonodomainRun:
         """Run to the end and write."""
         result = self._advance(recording, stimuli, self.experiment.duration_ms, folder, trunk=False)
         recording.close()
-        result = replace(result, summary={**result.summary, "correction": list(self.corrections)})
+        result = replace(result, summary={**result.summary, "correction": dict(self.correction)})
         first = np.full(len(self.scene.mesh.points_mm), np.nan)
         first[self.solver.nodes] = self.solver.log.first_ms
         if self.experiment.keep_state:

@@ -39,8 +39,8 @@ def run_experiment(
     scene = set_up(experiment)
     weights = _lead_weights(experiment, scene)
     if experiment.method == "monodomain":
-        solver, corrections = build(experiment, scene, tell)
-        summary = MonodomainRun(experiment, scene, solver, out, weights, tell, corrections, checkpoint_s).run()
+        solver, correction = build(experiment, scene, tell)
+        summary = MonodomainRun(experiment, scene, solver, out, weights, tell, correction, checkpoint_s).run()
         if experiment.branches:
             write_json(out / "summary.json", summary)
     else:

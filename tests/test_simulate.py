@@ -215,16 +215,18 @@ def test_planar_correction_gives_a_coarse_box_the_speed_of_the_continuum(tmp_pat
         ("[solver]", '[solver]\ncorrection = "planar"'),
     ]
     summary = run_experiment(load_experiment(write(tmp_path, *changes)), tmp_path / "out")
-    (correction,) = summary["solver"]["correction"]
-    assert correction["kappa_l"] > 1.1
-    assert correction["kappa_t"] > 2.0
-    assert np.abs(correction["errors_after"]).max() < 0.01
+    (correction,) = summary["solver"]["correction"]["tissues"]
+    assert correction["error_along_before"][1] < -0.1
+    assert correction["kappa_l"][1] > 1.1
+    assert np.abs(correction["error_along"]).max() < 0.05
+    assert np.abs(correction["error_across"]).max() < 0.1
+    assert summary["solver"]["theta"] > 1.0
     arrays, _ = read_npz(tmp_path / "out" / "activation.npz")
     x, first = arrays["points_mm"][:, 0], arrays["first_ms"]
     part = (x > 4) & (x < 11)
     assert 1 / np.polyfit(x[part], first[part], 1)[0] == pytest.approx(0.6126, rel=0.04)
-    with pytest.raises(InputError, match="box meshes"):
-        load_experiment(write(tmp_path, *changes[-1:], (BOX, 'file = "heart.npz"')))
+    with pytest.raises(InputError, match="explicit monodomain"):
+        load_experiment(write(tmp_path, ("[solver]", '[solver]\ncorrection = "planar"\nscheme = "reference"')))
 
 
 def carp_text(folder: Path, mesh) -> Path:

@@ -1,159 +1,205 @@
-"""Factors on the conductivities that give a mesh the velocities of the continuum, found by planar waves through a block of its lattice.
+"""The tensors with which a mesh shows the velocities that were asked for, and how well it will.
 
-Coarse tetrahedra slow a wave, most of all across the fibres, by an amount that depends on the lattice and its angle to the fibres
-(design/monodomain.md). So the lattice is asked: one wave along the fibres and two across, each held to the speed of a finely resolved bar.
+`wave_fit` measures a lattice; here the lattice is found in a mesh, and every tetrahedron gets what was measured for its fibre direction.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from meshing.box import box_tets
-from solvers.monodomain.solver import CellState, Monodomain, Settings
-from twin.errors import RunFailed
-from twin.experiment import Stimulus
+from solvers.ionic import IonicModel
+from solvers.monodomain import lattice as lattices
+from solvers.monodomain.lattice import Lattice
+from solvers.monodomain.operators import SYMMETRIC, fibre_tensor
+from solvers.monodomain.wave_fit import RING, THETA, Table, components, exponential, is_cubic, matrix, measure, speed_per_sqrt_d
+from twin.errors import InputError
 from twin.params import Param
 
-MakeCells = Callable[[NDArray[np.int32]], CellState]
+FEW_FIBRES = 6
+"""So many fibre directions are measured one by one; more are read off the triangle of reduced directions."""
 
-FINE_SPACING = Param(0.162, "ms^0.5", 0.05, 0.2, "spacing / sqrt(D) where theta 0.5 is within 0.2 % of the limit, design/monodomain.md")
-LARGEST_FACTOR = Param(8.0, "1", 3.0, 10.0, "judgement: measured factors are 0.5 to 2.7 at 0.5 to 0.8 mm, design/monodomain.md")
+GRID = 4
+"""Steps per side of that triangle: 15 directions, 11 degrees apart."""
+
+LATTICE_SHARE = Param(0.3, "1", 0.1, 0.9, "chosen here: least share of tetrahedra on the lattice for its correction to be worth applying")
+Values = NDArray[np.float64]
+Tell = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class Correction:
-    """Factors kappa_l, kappa_t on d_l, d_t; speeds aimed at (m/s); relative errors without and with the factors: along, across, across."""
+    """tensor (m, 6) mm^2/ms for `Monodomain`, to be run with theta = wave_fit.THETA; report: numbers for a summary."""
 
-    kappa_l: float
-    kappa_t: float
-    speed_l_m_s: float
-    speed_t_m_s: float
-    errors_before: tuple[float, float, float]
-    errors_after: tuple[float, float, float]
+    tensor: NDArray[np.float64]
+    report: dict[str, Any]
 
 
-def calibrate(
-    lattice: Callable[[float], tuple[NDArray[np.float64], NDArray[np.int32]]],
-    spacing_mm: float,
+def diffusion_of_speed_mm2_ms(speed_m_s: float, model: IonicModel) -> float:
+    """The diffusion coefficient at which a plane wave of this cell model runs at `speed_m_s` in the continuum, mm^2/ms."""
+    return (speed_m_s / speed_per_sqrt_d(model)) ** 2
+
+
+def correct(
+    points_mm: NDArray[np.float64],
+    tets: NDArray[np.int32],
     fibre: NDArray[np.float64],
-    d_l: float,
-    d_t: float,
-    cells: MakeCells,
-    settings: Settings,
+    tissue: NDArray[np.int32],
+    diffusion_mm2_ms: Sequence[tuple[float, float]],
+    models: Sequence[IonicModel | None],
+    conducting: NDArray[np.bool_] | None = None,
+    tell: Tell | None = None,
 ) -> Correction:
-    """Find kappa_l and kappa_t (geometric mean of two directions across) for one fibre direction.
+    """Correct a box or a heart of vtwin's mesher.
 
-    lattice(size) gives points (n, 3) mm and tets (m, 4) of a cube of the mesh's own lattice from the origin to `size`; d_l, d_t mm^2/ms;
-    cells as for `Monodomain`. Raises RunFailed if no factor up to LARGEST_FACTOR restores the speed.
+    tissue (m,): index into diffusion_mm2_ms, (d_l, d_t) each, and models (None: passive, no wave runs there that could be measured, and
+    the tensor stays as it is; as it does where d_l or d_t is 0); fibre (m, 3) unit. Some 20 s of measuring per tissue, none once it is
+    in the cache. Raises InputError for a mesh without a lattice.
     """
-    settings = Settings(theta=settings.theta, capacitance_uF_mm3=settings.capacitance_uF_mm3)
-    speed_l = continuum_speed_m_s(d_l, cells, settings)
-    speed_t = speed_l * math.sqrt(d_t / d_l)
-    first = int(np.argmin(np.abs(fibre)))
-    across = np.cross(fibre, np.eye(3)[first])
-    across /= np.linalg.norm(across)
-    directions = (fibre, across, np.cross(fibre, across))
-    blocks = [_Block(lattice, spacing_mm, d, fibre, cells, settings) for d in directions]
-    goals = (speed_l, speed_t, speed_t)
-    before = _errors(blocks, goals, d_l, d_t)
-    kappa_l = _solve(lambda k: blocks[0].speed(k * d_l, d_t), speed_l)
-    first_side = _solve(lambda k: blocks[1].speed(kappa_l * d_l, k * d_t), speed_t)
-    second_side = _solve(lambda k: blocks[2].speed(kappa_l * d_l, k * d_t), speed_t)
-    kappa_t = math.sqrt(first_side * second_side)
-    kappa_l = _solve(lambda k: blocks[0].speed(k * d_l, kappa_t * d_t), speed_l)
-    after = _errors(blocks, goals, kappa_l * d_l, kappa_t * d_t)
-    return Correction(kappa_l, kappa_t, speed_l, speed_t, before, after)
+    keep = np.ones(len(tets), bool) if conducting is None else conducting
+    p = points_mm[tets]
+    volume = np.abs(np.einsum("ij,ij->i", p[:, 1] - p[:, 0], np.cross(p[:, 2] - p[:, 0], p[:, 3] - p[:, 0]))) / 6.0
+    lattice, share = find_lattice(points_mm, tets)
+    bends = lattice.bend_tensors(points_mm, tets, volume)
+    d_l_of, d_t_of = np.array(diffusion_mm2_ms, float).T
+    tensor = fibre_tensor(fibre, d_l_of[tissue], d_t_of[tissue])
+    rows = []
+    for index, ((d_l, d_t), model) in enumerate(zip(diffusion_mm2_ms, models)):
+        mine = np.flatnonzero(keep & (tissue == index))
+        if model is None or not len(mine) or min(d_l, d_t) <= 0.0:
+            continue
+        if tell is not None:
+            tell(f"correction of tissue {index}", index / len(models))
+        s = _per_tet(lattice, fibre[mine], d_l, d_t, model)
+        root = math.sqrt(d_t) * np.eye(3) + (math.sqrt(d_l) - math.sqrt(d_t)) * fibre[mine, :, None] * fibre[mine, None, :]
+        strained = root @ exponential(s.strain) @ root
+        tensor[mine] = components(strained) + d_t * s.bend[:, None] * bends[mine]
+        along = np.einsum("mx,mxy,my->m", fibre[mine], strained, fibre[mine])
+        across = 0.5 * (np.trace(strained, axis1=1, axis2=2) - along)
+        said = _said(lattice, s, d_l, d_t, (along / d_l, across / d_t), volume[mine], model)
+        rows.append({"tissue": index, "d_l_mm2_ms": d_l, "d_t_mm2_ms": d_t, **said})
+    worst = max((max(abs(x) for x in r["error_along"] + r["error_across"]) for r in rows), default=0.0)
+    report = {"lattice_edge_mm": lattice.edge_mm, "on_lattice": share, "theta": THETA, "predicted_error": worst, "tissues": rows}
+    return Correction(tensor, report)
 
 
-def _errors(blocks: list[_Block], goals: tuple[float, float, float], d_l: float, d_t: float) -> tuple[float, float, float]:
-    along, side, other = (block.speed(d_l, d_t) / goal - 1.0 for block, goal in zip(blocks, goals))
-    return along, side, other
+def find_lattice(points_mm: NDArray[np.float64], tets: NDArray[np.int32]) -> tuple[Lattice, float]:
+    """The lattice most tetrahedra belong to, and their share. Raises InputError if there is none."""
+    edges = np.abs(points_mm[tets[:, 1:]] - points_mm[tets[:, :1]]).reshape(-1, 3)
+    constants = [_most_common(edges[(np.delete(edges, axis, axis=1) < 1e-6).all(axis=1), axis]) for axis in range(3)]
+    candidates = []
+    if all(constants):
+        x, y, z = (float(c) for c in constants if c)
+        candidates = [lattices.box((x, y, z), variant) for variant in ("kuhn", "alternating")]
+        candidates += [lattices.body_centred(x)] if max(x, y, z) - min(x, y, z) < 1e-6 * x else []
+    shares = [float((c.match(points_mm, tets)[:, 0] >= 0).mean()) for c in candidates]
+    if not candidates or max(shares) < LATTICE_SHARE.value:
+        problem = "is not on a lattice, so the correction cannot be measured"
+        raise InputError("monodomain", "mesh", problem, "mesh the heart with vtwin, or refine to 0.25 mm and leave the correction out")
+    best = int(np.argmax(shares))
+    return candidates[best], shares[best]
 
 
-def continuum_speed_m_s(d: float, cells: MakeCells, settings: Settings) -> float:
-    """Speed of the first plane wave in the limit of a fine mesh, by a bar of cubes."""
-    spacing = FINE_SPACING.value * math.sqrt(d)
-    size = 200 * spacing
-    points, tets = box_tets((size, spacing, spacing), spacing)
-    m = len(tets)
-    fibres = np.tile([1.0, 0.0, 0.0], (m, 1))
-    # a plane wave does not feel the other axes; a low value keeps them from limiting the step
-    fine = Settings(theta=0.5, capacitance_uF_mm3=settings.capacitance_uF_mm3)
-    solver = Monodomain(points, tets, fibres, np.full(m, d), np.full(m, 0.1 * d), cells, fine)
-    return _speed(solver, points[:, 0], size, np.ones(len(points), bool))
+def _most_common(lengths: NDArray[np.float64]) -> float | None:
+    value, count = np.unique(np.round(lengths, 7), return_counts=True)
+    return float(value[np.argmax(count)]) if len(value) else None
 
 
-class _Block:
-    """A rod of the lattice along one direction, through its middle."""
-
-    def __init__(
-        self,
-        lattice: Callable[[float], tuple[NDArray[np.float64], NDArray[np.int32]]],
-        spacing_mm: float,
-        direction: NDArray[np.float64],
-        fibre: NDArray[np.float64],
-        cells: MakeCells,
-        settings: Settings,
-    ) -> None:
-        self.length = max(16.0 * spacing_mm, 6.0)
-        points, tets = lattice(1.1 * self.length)
-        middle = points - 0.55 * self.length
-        along = middle @ direction
-        aside = np.abs(middle - along[:, None] * direction).max(axis=1)
-        centre = aside[tets].mean(axis=1) <= 3.0 * spacing_mm
-        keep = centre & (np.abs(along[tets].mean(axis=1)) <= 0.5 * self.length)
-        used, inner = np.unique(tets[keep], return_inverse=True)
-        self.points, self.tets = points[used], np.ascontiguousarray(inner.reshape(-1, 4), dtype=np.int32)
-        self.at = along[used] + 0.5 * self.length
-        self.inside = aside[used] <= 1.5 * spacing_mm
-        self.fibres = np.tile(fibre, (len(self.tets), 1))
-        self.cells, self.settings = cells, settings
-
-    def speed(self, d_l: float, d_t: float) -> float:
-        """Speed of a plane wave through the rod, m/s; 0 if it is blocked."""
-        m = len(self.tets)
-        solver = Monodomain(self.points, self.tets, self.fibres, np.full(m, d_l), np.full(m, d_t), self.cells, self.settings)
-        return _speed(solver, self.at, self.length, self.inside)
+@dataclass(frozen=True)
+class _PerTet:
+    strain: NDArray[np.float64]
+    bend: NDArray[np.float64]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
 
 
-def _speed(solver: Monodomain, at: NDArray[np.float64], length: float, inside: NDArray[np.bool_]) -> float:
-    """Slope of place over activation time in the middle of the rod; 0 unless the wave passed it all."""
-    part = inside & (at >= 0.35 * length) & (at <= 0.8 * length)
+def _per_tet(lattice: Lattice, fibre: NDArray[np.float64], d_l: float, d_t: float, model: IonicModel) -> _PerTet:
+    """Strain (m, 6), bend (m,) and errors of the waves (m, w) at every fibre direction."""
+    lines = fibre * np.where(fibre[np.arange(len(fibre)), np.argmax(np.abs(fibre) > 1e-3, axis=1)] < 0, -1.0, 1.0)[:, None]
+    few, of_tet = np.unique(np.round(lines, 3), axis=0, return_inverse=True)
+    if len(few) <= FEW_FIBRES:
+        few = few / np.linalg.norm(few, axis=1)[:, None]
+        table = measure(lattice, few, d_l, d_t, model)
+        i = of_tet.ravel()
+        return _PerTet(table.strain[i], table.bend[i], table.before[i], table.after[i])
+    if not is_cubic(lattice):
+        remedy = "use few fibre directions in a box, or mesh it with `vtwin mesh`"
+        raise InputError("monodomain", "mesh", "has many fibre directions on a lattice without the symmetry of a cube", remedy)
+    return interpolate(measure(lattice, reduced_directions(), d_l, d_t, model), fibre)
 
-    def passed(this: Monodomain) -> str | None:
-        return "passed" if np.isfinite(this.log.activations(this.nodes).first_ms(len(at))[part]).all() else None
 
-    start = Stimulus(np.flatnonzero(at <= 0.15 * length).astype(np.int32), (0.0,))
-    first = solver.run([start], 40.0 * length, quiet_ms=5.0, stop=passed).activations.first_ms(len(at))
-    if not np.isfinite(first[part]).all():
-        return 0.0
-    return float(1.0 / np.polyfit(at[part], first[part], 1)[0])
+_GRID_PLACES = tuple(np.array([(i, j) for i in range(GRID + 1) for j in range(GRID + 1 - i)]).T)
+"""Shares of the second and the third corner, in steps, for each direction of the triangle."""
 
 
-def _solve(speed: Callable[[float], float], goal: float) -> float:
-    """The factor at which `speed` meets `goal` within 0.5 %: secant in the logarithms, kept in a bracket."""
-    low, high = 1.0 / LARGEST_FACTOR.value, LARGEST_FACTOR.value
-    factor, power = 1.0, 0.5
-    last: tuple[float, float] | None = None
-    for _ in range(14):
-        found = speed(factor)
-        if abs(found / goal - 1.0) < 0.005:
-            return factor
-        low, high = (factor, high) if found < goal else (low, factor)
-        proposal = 0.0
-        if found > 0:
-            if last is not None and last[1] > 0:
-                power = min(max(math.log(found / last[1]) / math.log(factor / last[0]), 0.15), 2.0)
-            # speed goes as a power of the conductivity: 1/2 in the continuum, less where the lattice leaks, more where it nearly blocks
-            proposal = factor * (goal / found) ** (1.0 / power)
-        last = (factor, found)
-        factor = proposal if low < proposal < high else math.sqrt(low * high)
-    raise RunFailed(
-        f"no factor up to {LARGEST_FACTOR.value:g} either way on the conductivity gives this mesh the speed {goal:.3g} m/s in this"
-        " direction: refine the mesh or leave the correction out"
-    )
+def reduced_directions() -> NDArray[np.float64]:
+    """The triangle [100], [110], [111] that every direction of a cubic lattice can be turned into, in GRID steps per side, (k, 3)."""
+    corners = np.array([[1.0, 0, 0], [1, 1, 0], [1, 1, 1]])
+    corners /= np.linalg.norm(corners, axis=1)[:, None]
+    second, third = _GRID_PLACES
+    grid = np.stack([GRID - second - third, second, third], axis=1) @ corners
+    directions: NDArray[np.float64] = grid / np.linalg.norm(grid, axis=1)[:, None]
+    return directions
+
+
+def interpolate(table: Table, fibre: NDArray[np.float64]) -> _PerTet:
+    """Read a table over `reduced_directions` at fibre directions (m, 3): turned into the triangle, interpolated linearly, turned back."""
+    order = np.argsort(-np.abs(fibre), axis=1, kind="stable")
+    x, y, z = np.take_along_axis(np.abs(fibre), order, axis=1).T
+    share = np.stack([x - y, (y - z) * math.sqrt(2.0), z * math.sqrt(3.0)], axis=1)
+    share *= GRID / share.sum(axis=1)[:, None]
+    i, j = np.floor(share[:, 1] + 1e-12).astype(int), np.floor(share[:, 2] + 1e-12).astype(int)
+    u, v = share[:, 1] - i, share[:, 2] - j
+    upper = u + v > 1.0
+    corner = [(i + upper, j + upper), (i + 1, j), (i, j + 1)]
+    weight = [np.where(upper, u + v - 1.0, 1.0 - u - v), np.where(upper, 1.0 - v, u), np.where(upper, 1.0 - u, v)]
+    lookup = np.zeros((GRID + 2, GRID + 2), np.int64)
+    lookup[_GRID_PLACES] = np.arange(len(_GRID_PLACES[0]))
+
+    def read(values: Values) -> Values:
+        out = np.zeros((len(fibre), *values.shape[1:]))
+        for at, w in zip(corner, weight):
+            out += w.reshape(-1, *(1,) * (values.ndim - 1)) * values[lookup[at]]
+        return out
+
+    sign = np.where(fibre < 0, -1.0, 1.0)
+    turned, strain = matrix(read(table.strain)), np.zeros((len(fibre), 3, 3))
+    m = np.arange(len(fibre))
+    for a, b in SYMMETRIC:
+        k, n = order[:, a], order[:, b]
+        strain[m, k, n] = strain[m, n, k] = sign[m, k] * sign[m, n] * turned[:, a, b]
+    return _PerTet(components(strain), read(table.bend), read(table.before), read(table.after))
+
+
+def _said(
+    lattice: Lattice, s: _PerTet, d_l: float, d_t: float, factors: tuple[Values, Values], volume: NDArray[np.float64], model: IonicModel
+) -> dict[str, Any]:
+    """Of one tissue, as 5, 50 and 95 % of its volume: predicted errors of speeds, factors on the conductivities, bend."""
+
+    def spread(values: Values) -> list[float]:
+        repeated = np.repeat(volume, values.size // len(volume))
+        order = np.argsort(values.ravel(), kind="stable")
+        level = np.cumsum(repeated[order]) / repeated.sum()
+        at = np.minimum(np.searchsorted(level, np.array([0.05, 0.5, 0.95])), len(order) - 1)
+        return [float(x) for x in values.ravel()[order[at]]]
+
+    along, across = (speed_per_sqrt_d(model) * math.sqrt(d) for d in (d_l, d_t))
+    return {
+        "speed_along_m_s": along,
+        "speed_across_m_s": across,
+        "edge_over_front_along": lattice.edge_mm * along / d_l,
+        "edge_over_front_across": lattice.edge_mm * across / d_t,
+        "error_along_before": spread(s.before[:, 0]),
+        "error_across_before": spread(s.before[:, 1 : 1 + RING]),
+        "error_along": spread(s.after[:, 0]),
+        "error_across": spread(s.after[:, 1 : 1 + RING]),
+        "error_oblique": spread(s.after[:, 1 + RING :]),
+        "kappa_l": spread(factors[0]),
+        "kappa_t": spread(factors[1]),
+        "bend": spread(s.bend),
+    }

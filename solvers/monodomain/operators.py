@@ -88,9 +88,12 @@ def fibre_tensor(fibre: NDArray[np.float64], d_l: NDArray[np.float64], d_t: NDAr
 
 
 def products_needed(theta: float, share: float = 0.1) -> int:
-    """Mass products after which no more than `share` of the mass correction is missing at any wave number."""
-    if theta == 1.0:
-        return 0
+    """Mass products after which no more than `share` of the mass correction is missing at any wave number; one where theta is above 1.
+
+    There the operator is what it is measured to be (`wave_fit`), however near to the inverse.
+    """
+    if theta >= 1.0:
+        return 0 if theta == 1.0 else 1
     low = theta + (1.0 - theta) * LOWEST_MASS_EIGENVALUE
     return math.ceil(math.acosh(1.0 / share) / math.acosh((1.0 + low) / (1.0 - low)))
 

@@ -6,17 +6,18 @@ for at 0.2 and 0.1 mm.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from meshing.box import box_mesh, box_tets
+from meshing.box import box_mesh
 from solvers.ionic import Cells, ionic_model
 from solvers.monodomain.conductivity import Membrane, diffusion_mm2_ms
-from solvers.monodomain.correction import calibrate
+from solvers.monodomain.correction import correct
 from solvers.monodomain.solver import Monodomain, Settings
+from solvers.monodomain.wave_fit import THETA
 from twin.experiment import Result, Stimulus
 from twin.params import Param
 
@@ -64,8 +65,8 @@ FAST = (
     Case(0.2, 0.02, 0.0, CONVERGED_P8, 3.0, "alternating"),
     Case(0.2, 0.05, 0.3, CONVERGED_P8, 3.0),
     # conductivities corrected by planar waves through the lattice: coarse, and still near the converged answer
-    Case(0.3, 0.05, 0.3, CONVERGED_P8, 3.0, "kuhn", corrected=True),
-    Case(0.5, 0.05, 0.3, CONVERGED_P8, 3.0, "alternating", corrected=True),
+    Case(0.3, 0.05, THETA, CONVERGED_P8, 3.0, "kuhn", corrected=True),
+    Case(0.5, 0.05, THETA, CONVERGED_P8, 3.0, "alternating", corrected=True),
 )
 SLOW = (Case(0.1, 0.0125, 0.3, CONVERGED_P8, 3.0), Case(0.1, 0.0125, 0.5, CONVERGED_P8, 3.0))
 
@@ -90,10 +91,11 @@ def run_slab(
     def cells(nodes: NDArray[np.int32]) -> Cells:
         return Cells(models=[model], region_of_node=np.zeros(len(nodes), np.int32), precision=precision)
 
+    tensor = None
     if corrected:
-        c = calibrate(lambda s: box_tets((s, s, s), spacing_mm, variant), spacing_mm, np.array([1.0, 0, 0]), d_l, d_t, cells, settings)
-        d_l, d_t = c.kappa_l * d_l, c.kappa_t * d_t
-    solver = Monodomain(mesh.points_mm, mesh.tets, mesh.fibre, np.full(m, d_l), np.full(m, d_t), cells, settings)
+        tensor = correct(mesh.points_mm, mesh.tets, mesh.fibre, np.zeros(m, np.int32), [(d_l, d_t)], [model]).tensor
+        settings = replace(settings, theta=THETA)
+    solver = Monodomain(mesh.points_mm, mesh.tets, mesh.fibre, np.full(m, d_l), np.full(m, d_t), cells, settings, tensor=tensor)
     nodes = np.flatnonzero((mesh.points_mm <= EDGE_MM.value + 1e-9).all(axis=1)).astype(np.int32)
     corner = mesh.n_points - 1
 
