@@ -42,6 +42,7 @@ cycle = 400
 count = 2
 
 [solver]
+dt = "0.1 ms"
 duration = "1200 ms"
 
 [record]
@@ -78,16 +79,16 @@ def excitable(n):
 def test_streamed_beats_equal_those_in_memory_and_memory_does_not_grow(tmp_path):
     mesh = box_mesh((3.0, 1.0, 0.5), 0.5)
     nodes = np.flatnonzero(mesh.points_mm[:, 0] < 1).astype(np.int32)
-    beats = [Stimulus(nodes, tuple(120.0 * k for k in range(25)))]
+    beats = [Stimulus(nodes, tuple(120.0 * k for k in range(12)))]
     held, streamed = (solver(mesh, excitable, beats=folder) for folder in (None, tmp_path / "beats"))
-    a, b = (s.run(beats, 3000.0).activations for s in (held, streamed))
-    assert len(a.node) == 25 * mesh.n_points
+    a, b = (s.run(beats, 1440.0).activations for s in (held, streamed))
+    assert len(a.node) == 12 * mesh.n_points
     for name in ("node", "activation_ms", "recovery_ms"):
         assert np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True)
     assert (np.diff(a.activation_ms) >= 0).all()
-    assert np.isfinite(a.recovery_ms).sum() >= 24 * mesh.n_points
+    assert np.isfinite(a.recovery_ms).sum() >= 11 * mesh.n_points
     assert len(streamed.log._node) == (KEPT_BEATS + 1) * mesh.n_points
-    assert len(held.log._node) >= 25 * mesh.n_points
+    assert len(held.log._node) >= 12 * mesh.n_points
     assert isinstance(b.node, np.memmap)
 
 
@@ -287,7 +288,8 @@ def test_passive_fibrosis_lets_a_wave_die_over_its_length(tmp_path):
         run(
             tmp_path / name,
             *[('box = { size = "5 x 1 x 1 mm", spacing = "0.5 mm" }', 'file = "heart.npz"'), ("[[stimulus]]", passive + "[[stimulus]]")],
-            *[('"1200 ms"', '"60 ms"'), ("cycle = 400\ncount = 2", "start = 0"), ("[5, 1, 1]", "[9, 0, 0]")],
+            *[('dt = "0.1 ms"\nduration = "1200 ms"', 'duration = "60 ms"'), ("[5, 1, 1]", "[9, 0, 0]")],
+            ("cycle = 400\ncount = 2", "start = 0"),
             *[('ecg = { every = "5 ms", electrodes = { near = [2.5, 0.5, 8] } }\n', "")],
         )
         arrays, _ = read_npz(tmp_path / name / "out" / "activation.npz")
@@ -373,7 +375,7 @@ def test_bursts_sites_and_estimates(tmp_path):
     with pytest.raises(InputError, match="no coordinates"):
         run_experiment(site, tmp_path / "out")
     told = estimate(load_experiment(write(tmp_path)))
-    assert told["steps"] == 24000
+    assert told["steps"] == 12000
     assert told["seconds"] > 0
     assert told["bytes"]["frames"] == 4 * 25 * told["points"]
 

@@ -1,59 +1,166 @@
-"""Cost of a monodomain step, against the same work done plainly in the same run."""
+"""Cost of a monodomain step, whole and in parts, against the same work done plainly in the same run.
+
+Set VTWIN_BENCH_LARGE=1 for the sizes of 1 and 3 million nodes too (minutes, and about 10 GB of memory).
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from meshing.box import box_mesh
 from solvers.ionic import Cells, ionic_model
+from solvers.kernels import sparse
+from solvers.kernels.ionic import plain_kernel
+from solvers.monodomain import solver as solver_module
 from solvers.monodomain.operators import Diffusion
 from solvers.monodomain.solver import Monodomain, Settings
 
 D_L_MM2_MS, D_T_MM2_MS = 0.0953, 0.0126
+SLAB_MM, SPACING_MM = (20.0, 7.0, 3.0), 0.2
+MODEL = "ten_tusscher_panfilov_2006"
+SIZES, LARGE_SIZES = (10_000, 100_000), (1_000_000, 3_000_000)
+STEPS = 20
 
 
 def records() -> list[dict[str, Any]]:
-    """Nanoseconds per node: diffusion alone against SciPy's products, the whole step against the reference scheme (float64)."""
-    fast, plain = _slab("explicit", "float32"), _slab("reference", "float64")
-    n = len(fast.nodes)
-    step = _best_ns(lambda: fast.run([], fast.time_ms + 20 * fast.dt_ms), 20 * n)
-    reference = _best_ns(lambda: plain.run([], plain.time_ms + 3 * plain.dt_ms), 3 * n, times=3)
-    v = fast.v_mv()[fast.nodes].astype(np.float32)
-    products = fast.settings.products or 0
-    diffusion = Diffusion(fast.ops, fast.settings.theta, products, np.float32)
-    stiffness, mass = fast.ops.matrices()
-    inverse = sp.diags_array(1.0 / fast.ops.lumped)
-    k, a = (inverse @ stiffness).tocsr(), (inverse @ mass).tocsr()
+    """Nanoseconds per node and step on all threads: the whole, its parts, threads, sizes; bytes per node."""
+    fast = _slab(SLAB_MM, SPACING_MM)
+    return [_diffusion(fast), _whole(fast), *_parts(fast), _threads(fast), _memory(fast), *_sizes()]
+
+
+def _diffusion(fast: Monodomain) -> dict[str, Any]:
+    """The diffusion operator against SciPy's three products in float64."""
+    n, v = len(fast.nodes), fast.v_mv()[fast.nodes].astype(np.float32)
+    diffusion = Diffusion(fast.ops, fast.settings.theta, fast.settings.products or 0, np.float32)
+    k, a = _scipy(fast)
     wide = v.astype(float)
     scipy_ns = _best_ns(lambda: a @ (a @ (k @ wide)), n)
-    apply = _best_ns(lambda: diffusion.apply(v), n)
-    return [
-        _record(f"monodomain/diffusion/theta0.3/float32/{n}_nodes", apply, scipy_ns),
-        _record(f"monodomain/step/ten_tusscher_panfilov_2006/theta0.3/float32/{n}_nodes", step, reference),
-    ]
+    return _record(f"diffusion/theta0.3/float32/{n}_nodes", _best_ns(lambda: diffusion.apply(v), n), scipy_ns)
 
 
-def _slab(scheme: str, precision: str) -> Monodomain:
-    """The Niederer slab at 0.2 mm with its left end raised, so that a front runs while the clock does."""
-    mesh = box_mesh((20.0, 7.0, 3.0), 0.2, variant="alternating")
+def _whole(fast: Monodomain) -> dict[str, Any]:
+    """The step against that of the reference scheme."""
+    n, plain = len(fast.nodes), _slab(SLAB_MM, SPACING_MM, "reference", "float64")
+    reference = _best_ns(lambda: plain.run([], plain.time_ms + 3 * plain.dt_ms), 3 * n, times=3)
+    return _record(f"step/{MODEL}/theta0.3/float32/{n}_nodes", _step_ns(fast), reference)
+
+
+def _parts(fast: Monodomain) -> list[dict[str, Any]]:
+    """Reaction against a plain loop; each product and the update with its search for crossings against SciPy and NumPy."""
+    n, ops = len(fast.nodes), fast.ops
+    diffusion = Diffusion(ops, fast.settings.theta, fast.settings.products or 0, np.float32)
+    v = np.ascontiguousarray(fast.v_mv()[fast.nodes], np.float32)
+    y, out, current, one = np.zeros_like(v), np.zeros_like(v), np.zeros_like(v), np.float32(1.0)
+    log, dt = fast.log, np.float32(fast.dt_ms)
+    noted = (log.levels_mv, log.step_node, log.step_ms, log.found, log.above, log.bad)
+    k, a = _scipy(fast)
+    wide, wide_current = v.astype(float), np.zeros(n)
+
+    def plain_update() -> NDArray[np.float64]:
+        new = wide - fast.dt_ms * (wide_current + a @ wide)
+        up, down = (wide < -40.0) & (new >= -40.0), (wide > -70.0) & (new <= -70.0)
+        return new[up | down]
+
+    held = v.copy()
+    pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "reaction": (lambda: fast.cells.advance(v, fast.dt_ms, current), _plain_reaction(v)),
+        "stiffness_product": (
+            lambda: sparse.stiffness_product(diffusion.start, diffusion.column, diffusion.stiffness, v, y),
+            lambda: k @ wide,
+        ),
+        "mass_product": (
+            lambda: sparse.mass_horner(diffusion.start, diffusion.column, diffusion.mass, v, one, y, one, out),
+            lambda: a @ wide,
+        ),
+        "update_and_detection": (
+            lambda: sparse.advance_explicit(
+                diffusion.start, diffusion.column, diffusion.mass, y, one, y, one, current, held, dt, 0.0, *noted
+            ),
+            plain_update,
+        ),
+    }
+    return [_record(f"part/{name}/float32/{n}_nodes", _best_ns(mine, n), _best_ns(theirs, n)) for name, (mine, theirs) in pairs.items()]
+
+
+def _plain_reaction(v: NDArray[np.float32]) -> Callable[[], object]:
+    """The loop over cells that one would write by hand, on cells of its own."""
+    model = ionic_model(MODEL, cell="epi")
+    kernel = plain_kernel(model.name, model.step(), model.state_names, tuple(model.parameters))
+    state = np.repeat(model.initial_state[:, None], len(v), axis=1).astype(np.float32)
+    row, current, dt = model.row().astype(np.float32), np.empty_like(v), np.float32(0.05)
+    return lambda: kernel(state, row, v, current, dt)
+
+
+def _threads(fast: Monodomain) -> dict[str, Any]:
+    """All threads against one."""
+    every = numba.get_num_threads()
+    numba.set_num_threads(1)
+    one_ns = _step_ns(fast)
+    numba.set_num_threads(every)
+    return _record(f"threads/{every}/float32/{len(fast.nodes)}_nodes", _step_ns(fast), one_ns)
+
+
+def _memory(fast: Monodomain) -> dict[str, Any]:
+    """Bytes per node of what a run holds, against cells and both matrices in float64 and CSR alone."""
+    ops, log, n = fast.ops, fast.log, len(fast.nodes)
+    cells = sum(g.state.nbytes + g.index.nbytes for g in fast.cells.groups)  # type: ignore[attr-defined]
+    pattern = ops.start.nbytes + ops.column.nbytes
+    matrices = pattern + ops.stiffness.nbytes + ops.mass.nbytes + len(ops.column) * 8
+    logs = sum(a.nbytes for a in vars(log).values() if isinstance(a, np.ndarray))
+    vectors = 6 * 4 * n + ops.lumped.nbytes + ops.nodes.nbytes
+    states = len(ionic_model(MODEL, cell="epi").state_names) + 1
+    plain = (8 * states + 8) * n + 2 * (12 * (len(ops.column) + n) + 4 * n)
+    return _record(f"memory/{MODEL}/float32/{n}_nodes", (cells + matrices + logs + vectors) / n, plain / n, "bytes/node")
+
+
+def _sizes() -> list[dict[str, Any]]:
+    """Cost per node of cubes: linear if the ratio to the smallest stays."""
+    sizes = SIZES + (LARGE_SIZES if os.environ.get("VTWIN_BENCH_LARGE") == "1" else ())
+    costs = {}
+    for size in sizes:
+        side = round(size ** (1.0 / 3.0))
+        cube = _slab(((side - 1) * 0.3,) * 3, 0.3)
+        costs[len(cube.nodes)] = _step_ns(cube)
+    first = next(iter(costs.values()))
+    return [_record(f"size/{n}_nodes", ns, first) for n, ns in costs.items()]
+
+
+def _step_ns(s: Monodomain) -> float:
+    """Whole steps, a front running; on all threads that are set, however small the mesh is."""
+    few = solver_module.NODES_PER_THREAD
+    try:
+        solver_module.NODES_PER_THREAD = 1
+        return _best_ns(lambda: s.run([], s.time_ms + STEPS * s.dt_ms), STEPS * len(s.nodes))
+    finally:
+        solver_module.NODES_PER_THREAD = few
+
+
+def _scipy(s: Monodomain) -> tuple[sp.csr_array, sp.csr_array]:
+    stiffness, mass = s.ops.matrices()
+    inverse = sp.diags_array(1.0 / s.ops.lumped)
+    return (inverse @ stiffness).tocsr(), (inverse @ mass).tocsr()
+
+
+def _slab(size_mm: tuple[float, float, float], spacing_mm: float, scheme: str = "explicit", precision: str = "float32") -> Monodomain:
+    """A slab with its left end raised, so that a front runs while the clock does."""
+    mesh = box_mesh(size_mm, spacing_mm, variant="alternating")
     m = len(mesh.tets)
-    model = ionic_model("ten_tusscher_panfilov_2006", cell="epi", scale={})
+    model = ionic_model(MODEL, cell="epi")
     solver = Monodomain(
-        mesh.points_mm,
-        mesh.tets,
-        mesh.fibre,
-        np.full(m, D_L_MM2_MS),
-        np.full(m, D_T_MM2_MS),
+        *(mesh.points_mm, mesh.tets, mesh.fibre, np.full(m, D_L_MM2_MS), np.full(m, D_T_MM2_MS)),
         lambda nodes: Cells(models=[model], region_of_node=np.zeros(len(nodes), np.int32), precision=precision),
         Settings(scheme=scheme),
     )
     solver.set_v_mv(np.where(mesh.points_mm[:, 0] < 2.0, 0.0, -85.0))
-    solver.run([], 2.0)
+    solver.run([], 1.0)
     return solver
 
 
@@ -66,5 +173,5 @@ def _best_ns(work: Callable[[], object], units: int, times: int = 5) -> float:
     return float(best * 1e9 / units)
 
 
-def _record(name: str, value: float, reference: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": "ns/node", "reference": reference, "ratio": reference / value}
+def _record(name: str, value: float, reference: float, unit: str = "ns/node") -> dict[str, Any]:
+    return {"name": f"monodomain/{name}", "value": value, "unit": unit, "reference": reference, "ratio": reference / value}

@@ -7,8 +7,6 @@ Arrays: start (n + 1,) int32, column (nnz,) int32, values (nnz,) float32 or floa
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit, prange
 
@@ -56,6 +54,28 @@ def _note(i, old, new, t_ms, dt_ms, up_mv, down_mv, chunk, found, node, when):  
     return found
 
 
+@njit(cache=True, nogil=True)
+def _updated(first, end, start, column, value, z, scale, y, weight, current, v, dt, new):  # type: ignore[no-untyped-def]
+    """New voltages of rows first..end, to the front of `new`."""
+    for i in range(first, end):
+        centre = z[i]
+        total = centre
+        for k in range(np.uint32(start[i]), np.uint32(start[i + 1])):
+            total += value[k] * (z[np.uint32(column[k])] - centre)
+        new[i - first] = v[i] - dt * (current[i] + weight * y[i] + scale * total)
+
+
+@njit(cache=True, nogil=True)
+def _glance(old, new, up_mv, down_mv):  # type: ignore[no-untyped-def]
+    """Rows above the upstroke level, and how many crossed a level or went wrong: without branches, so that it runs in vectors."""
+    excited, events = 0, 0
+    for i in range(old.size):
+        before, after = old[i], new[i]
+        excited += after >= up_mv
+        events += ((before < up_mv) & (after >= up_mv)) | ((after <= down_mv) & (before > down_mv)) | (not (abs(after) < 1000.0))
+    return excited, events
+
+
 @njit(cache=True, nogil=True, parallel=True)
 def advance_explicit(  # type: ignore[no-untyped-def]
     start, column, value, z, scale, y, weight, current, v, dt, t_ms, levels_mv, node, when, found, above, bad
@@ -63,26 +83,26 @@ def advance_explicit(  # type: ignore[no-untyped-def]
     """v += dt (-current - weight y - scale A z), noting every crossing of levels_mv = (upstroke, recovery).
 
     Per chunk of CHUNK rows: `found` crossings at the front of its part of `node` and `when`, nodes `above` the upstroke level, and one
-    `bad` node whose voltage is impossible (-1: none).
+    `bad` node whose voltage is impossible (-1: none). Few chunks see a crossing in a step: only those are searched for it.
     """
     n = v.size
     dt_ms = float(dt)
-    up_mv, down_mv = levels_mv[0], levels_mv[1]
+    # in v's own type: a float64 would halve the width of every vector, and both looks must see the same level
+    up, down = v.dtype.type(levels_mv[0]), v.dtype.type(levels_mv[1])
+    up_mv, down_mv = float(up), float(down)
     for chunk in prange((n + CHUNK - 1) // CHUNK):
-        count, excited, wrong = 0, 0, -1
-        for i in range(chunk * CHUNK, min(n, (chunk + 1) * CHUNK)):
-            centre = z[i]
-            total = centre
-            for k in range(np.uint32(start[i]), np.uint32(start[i + 1])):
-                total += value[k] * (z[np.uint32(column[k])] - centre)
-            old = v[i]
-            new = old - dt * (current[i] + weight * y[i] + scale * total)
-            v[i] = new
-            if new >= up_mv:
-                excited += 1
-            if not (-1000.0 < new < 1000.0):
-                wrong = i
-            count = _note(i, float(old), float(new), t_ms, dt_ms, up_mv, down_mv, chunk, count, node, when)
+        first, end = chunk * CHUNK, min(n, (chunk + 1) * CHUNK)
+        new = np.empty(CHUNK, v.dtype)
+        _updated(first, end, start, column, value, z, scale, y, weight, current, v, dt, new)
+        excited, events = _glance(v[first:end], new[: end - first], up, down)
+        count, wrong = 0, -1
+        if events:
+            for i in range(first, end):
+                after = float(new[i - first])
+                if not (abs(after) < 1000.0):
+                    wrong = i
+                count = _note(i, float(v[i]), after, t_ms, dt_ms, up_mv, down_mv, chunk, count, node, when)
+        v[first:end] = new[: end - first]
         found[chunk] = count
         above[chunk] = excited
         bad[chunk] = wrong
@@ -107,27 +127,3 @@ def advance_increment(increment, v, dt, t_ms, levels_mv, node, when, found, abov
         found[chunk] = count
         above[chunk] = excited
         bad[chunk] = wrong
-
-
-@njit(cache=True, nogil=True)
-def collect(node, when, found, above, bad, size, log_node, log_up, log_down, last):  # type: ignore[no-untyped-def]
-    """Append the crossings of a step to the log of beats; `last` (n,) is each node's beat that is still active, or -1.
-
-    Returns the new size of the log, the number of nodes above the upstroke level and a node gone wrong (-1: none).
-    """
-    excited, wrong = 0, -1
-    for chunk in range(found.size):
-        excited += above[chunk]
-        if bad[chunk] >= 0:
-            wrong = bad[chunk]
-        for k in range(chunk * CHUNK, chunk * CHUNK + found[chunk]):
-            if node[k] >= 0:
-                log_node[size] = node[k]
-                log_up[size] = when[k]
-                log_down[size] = math.nan
-                last[node[k]] = size
-                size += 1
-            elif last[~node[k]] >= 0:
-                log_down[last[~node[k]]] = when[k]
-                last[~node[k]] = -1
-    return size, excited, wrong
