@@ -48,6 +48,15 @@ def test_an_oblique_stack_is_sorted_by_position_and_spaced_by_it(tmp_path: Path)
     assert_scene(image)
 
 
+def test_an_independent_reader_places_the_same_values_in_the_same_places(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    image = read_image(write_series(tmp_path, OBLIQUE, seed=4))
+    other = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path)))
+    np.testing.assert_allclose(sitk.GetArrayFromImage(other).transpose(2, 1, 0), image.data, atol=1e-3)
+    for ijk in ((0, 0, 0), (15, 0, 0), (0, 11, 0), (3, 4, 5)):
+        np.testing.assert_allclose(other.TransformIndexToPhysicalPoint(ijk), image.to_mm(np.array([ijk]))[0], atol=1e-4)
+
+
 @settings(max_examples=12)
 @given(st.integers(0, 100), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 100))
 def test_storage_order_flips_and_exchanged_axes_move_nothing(

@@ -215,6 +215,12 @@ def test_a_dicom_seg_is_a_valid_one_that_names_nobody(tmp_path: Path) -> None:
     read = read_labels(path)
     np.testing.assert_array_equal(read.data, volume.data)
     np.testing.assert_allclose(read.affine, volume.affine, atol=1e-5)
+    hd = pytest.importorskip("highdicom")
+    theirs = hd.seg.segread(path).get_volume(combine_segments=True)
+    names = {s.SegmentNumber: s.SegmentLabel for s in hd.seg.segread(path).SegmentSequence}
+    k, j, i = np.unravel_index(np.flatnonzero(theirs.array)[::97], theirs.array.shape)
+    points = np.stack([k, j, i, np.ones(len(k))], axis=1) @ theirs.affine.T
+    np.testing.assert_array_equal(sample(volume, points[:, :3]), [LABELS[names[v]] for v in theirs.array[k, j, i]])
     tool = shutil.which("dciodvfy")
     if tool is None:
         pytest.skip("dciodvfy (dicom3tools) is not installed")
