@@ -23,7 +23,8 @@ from solvers.ecg.electrograms import (
     surface_sites,
     voltage_map,
 )
-from solvers.eikonal.reaction import ActionPotential, ReactionEikonal, action_potential, one_beat
+from solvers.ecg.field import unipolar_weights
+from solvers.eikonal.reaction import ActionPotential, ReactionEikonal, action_potential, one_beat, smear_for
 from solvers.ionic import ionic_model
 from solvers.ionic.restitution import model_of
 from solvers.verify import electrograms as verified
@@ -185,7 +186,7 @@ def test_templates_are_the_models_own(template):
 
 
 def test_a_second_beat_rises_from_the_first(slab, template):
-    model = ReactionEikonal(slab, {"healthy": template})
+    model = ReactionEikonal(slab, {"healthy": template}, smear_ms=0.0)
     log = Activations(np.array([7, 7, 9], np.int32), np.array([0.0, 320.0, 5.0]), np.array([280.0, np.nan, 285.0]))
     at = np.array([-40.0, 100.0, 280.0, 318.0, 321.0, 420.0, 320.0 + template.apd_ms])
     first, other, never = model.probes(log, np.array([7, 9, 11]), at).T
@@ -196,6 +197,25 @@ def test_a_second_beat_rises_from_the_first(slab, template):
     assert first[5] == pytest.approx(float(template.voltage_mv(np.array([100.0]))[0]), abs=0.5)
     assert first[6] == pytest.approx(-70.0, abs=1.0), "a beat without recovery lasts as its template"
     assert other[1] == pytest.approx(float(template.voltage_mv(np.array([95.0]), 280.0)[0]), abs=0.1)
+
+
+def test_coarse_meshes_are_blurred_as_much_as_they_need(template):
+    """Errors against a fine mesh are least near the blur that is chosen."""
+    places = np.array([[20.0, 10.0, 45.0], [20.0, -30.0, 3.0], [60.0, 10.0, 3.0]])
+
+    def leads(spacing: float, smear: float | None) -> np.ndarray:
+        mesh = box_mesh((40.0, 20.0, 6.0), spacing, (1.0, 0.0, 0.0), "alternating")
+        x, y, z = (mesh.points_mm - np.array([3.0, 4.0, 0.0])).T
+        arrival = np.sqrt((x / 0.6) ** 2 + (y / 0.25) ** 2 + (z / 0.25) ** 2)
+        model = ReactionEikonal(mesh, {"healthy": template}, smear)
+        weights = np.ascontiguousarray(unipolar_weights(mesh, places).T)
+        return model.signals(one_beat(arrival, template.apd_ms), weights, np.arange(-10.0, 110.0, 1.0))
+
+    fine = leads(0.7, None)
+    chosen = smear_for(box_mesh((40.0, 20.0, 6.0), 2.0, variant="alternating"))
+    assert chosen == pytest.approx(2.0 / 0.6 / np.sqrt(12.0), rel=0.2)
+    error = [np.linalg.norm(leads(2.0, s) - fine) for s in (None, 0.0, 3.0 * chosen)]
+    assert error[0] < 0.9 * min(error[1:])
 
 
 def test_scar_is_nan_in_frames_and_silent_in_signals(slab, template):
