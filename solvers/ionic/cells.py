@@ -44,6 +44,21 @@ class _Group:
     def advance(self, v: NDArray[Any], dt: Any, current: NDArray[Any]) -> None:
         self.kernels.advance(self.state.reshape(-1), self.index, self.chunks, self.rows, v, current, dt)
 
+    def current_at(self, lane: NDArray[np.int64], weights: NDArray[np.float64], v: NDArray[Any], row: int) -> NDArray[Any]:
+        """Current of cells with the weighted states and v (k, q) of other lanes (k, q) and one parameter row, (k,)."""
+        lanes, (k, q) = self.kernels.lanes, lane.shape
+        blocks = -(-k // lanes)
+        state = np.zeros((blocks * lanes, self.state.shape[1]), self.state.dtype)
+        for j in range(q):
+            state[:k] += weights[:, j, None].astype(state.dtype) * self.state[lane[:, j] // lanes, :, lane[:, j] % lanes]
+        index = np.minimum(np.arange(blocks * lanes), k - 1).astype(np.int32)
+        state[k:] = state[k - 1]
+        mixed = np.ascontiguousarray((weights * v).sum(axis=1), dtype=self.state.dtype)
+        current = np.zeros_like(mixed)
+        block = np.ascontiguousarray(state.reshape(blocks, lanes, -1).transpose(0, 2, 1)).reshape(-1)
+        self.kernels.advance(block, index, np.array([[0, blocks, row]], np.int64), self.rows, mixed, current, state.dtype.type(0))
+        return current
+
 
 class Cells:
     """State of every cell of a mesh except V, which the caller holds.
@@ -142,12 +157,35 @@ class Cells:
         for group in self._groups:
             group.advance(v, dt, current)
 
+    def model_of_node(self) -> NDArray[np.int64]:
+        """Index into `models` of every node, (n,)."""
+        return self._region
+
     def values(self, state: str) -> NDArray[np.float64]:
         """One state of every node, (n,); NaN where the node's model has no such state."""
         out = np.full(self.n, np.nan)
         for group in self._groups:
             if state in group.model.state_names:
                 out[group.index] = group.state[:, group.model.state_names.index(state)].reshape(-1)
+        return out
+
+    def current_at(self, nodes: NDArray[np.integer], weights: NDArray[np.float64], v: NDArray[Any]) -> NDArray[Any]:
+        """Ionic current (mV/ms) between nodes, from states and V interpolated there: (k, p) for nodes (k, q) and weights (p, q).
+
+        The nodes of a row share one model name; point j has the parameters of node j. v (n,) mV; no state is changed.
+        """
+        out = np.zeros((len(nodes), len(weights)), self.dtype)
+        for group in self._groups:
+            lane = np.full(self.n, -1)
+            lane[group.index] = np.arange(len(group.index))
+            mine = np.flatnonzero(lane[nodes[:, 0]] >= 0)
+            row_of_region = {int(self._region[group.index[begin * group.kernels.lanes]]): row for begin, _, row in group.chunks}
+            regions = self._region[nodes[mine, : len(weights)]]
+            for region, row in row_of_region.items():
+                element, point = np.nonzero(regions == region)
+                if len(element):
+                    at = lane[nodes[mine[element]]]
+                    out[mine[element], point] = group.current_at(at, weights[point], v[nodes[mine[element]]], row)
         return out
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
