@@ -27,7 +27,7 @@ from twin.params import Param
 __all__ = ["BoxSpec", "Branch", "EcgSpec", "Expected", "Experiment", "StimulusSpec", "TissueSpec", "load_experiment"]
 
 METHODS = ("monodomain", "eikonal", "reentrant_eikonal")
-SCHEMES = ("explicit", "reference")
+SCHEMES = ("explicit", "reference", "svi")
 CORRECTIONS = ("none", "planar")
 QUIET = Param(50.0, "ms", 20.0, 200.0, "chosen here: longer than a wave can hide below the threshold between two nodes of a usable mesh")
 

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from solvers.kernels import sparse
+from solvers.monodomain.interpolated import InterpolatedCurrent
 from solvers.monodomain.log import BeatLog
 from solvers.monodomain.operators import Diffusion, Operators
 from twin.errors import RunFailed
@@ -49,9 +50,15 @@ class Explicit:
 
 
 class CrankNicolson:
-    """(M + dt/2 K) dV = dt (-K V - M I), M = theta lumped + (1 - theta) full, by conjugate gradients with Jacobi in float64."""
+    """(M + dt/2 K) dV = dt (-K V - M I), M = theta lumped + (1 - theta) full, by conjugate gradients with Jacobi in float64.
 
-    def __init__(self, ops: Operators, theta: float, dt_ms: float, tolerance: float = 1e-8) -> None:
+    between: state-variable interpolation of I in the elements of a front (None: I is interpolated from the nodes).
+    """
+
+    def __init__(
+        self, ops: Operators, theta: float, dt_ms: float, tolerance: float = 1e-8, between: InterpolatedCurrent | None = None
+    ) -> None:
+        self.between = between
         stiffness, full = ops.matrices()
         self.stiffness = stiffness
         self.mass = ((1.0 - theta) * full + theta * sp.diags_array(ops.lumped)).tocsr()
@@ -62,7 +69,10 @@ class CrankNicolson:
 
     def advance(self, v: NDArray[Any], current: NDArray[Any], t_ms: float, log: BeatLog) -> None:
         """One step; the last increment is the first guess. Raises RunFailed if conjugate gradients do not converge."""
-        right = -self.dt_ms * (self.stiffness @ v.astype(float) + self.mass @ current.astype(float))
+        load = self.stiffness @ v.astype(float) + self.mass @ current.astype(float)
+        if self.between is not None:
+            load += self.between.excess(v)
+        right = -self.dt_ms * load
         self.increment = self._solve(right, self.increment)
         arrays = (log.levels_mv, log.step_node, log.step_ms, log.found, log.above, log.bad)
         sparse.advance_increment(self.increment.astype(v.dtype), v, self.dt_ms, t_ms, *arrays)

@@ -12,8 +12,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from meshing.quality import tet_volumes
 from solvers.monodomain import operators
 from solvers.monodomain.device import Device, device_for
+from solvers.monodomain.interpolated import InterpolatedCurrent
 from solvers.monodomain.log import BeatLog
 from solvers.monodomain.pulses import Pulse, judge, pulses_of, still_open
 from solvers.monodomain.record import Observer, Traces
@@ -56,7 +58,8 @@ class Settings:
     """How to solve. dt_ms None: the smaller of DT_MS and a safe share of the stability limit.
 
     theta: share of lumped mass in the diffusion; products: mass products per explicit step (None: enough for 90 % of the correction,
-    2 at the default theta, 4 at 0); scheme: "explicit" or "reference" (Crank-Nicolson, conjugate gradients); capacitance_uF_mm3: chi Cm,
+    2 at the default theta, 4 at 0); scheme: "explicit", "reference" (Crank-Nicolson, conjugate gradients)
+    or "svi" (that with full mass, whatever theta, and state-variable interpolation: `interpolated`); capacitance_uF_mm3: chi Cm,
     turns stimulus strengths into mV/ms; device: "cpu", "cuda" (the explicit scheme on an NVIDIA GPU) or "auto" (there if there is one).
     """
 
@@ -139,6 +142,10 @@ class Monodomain:
         self._scheme: Scheme
         if explicit:
             self._scheme = Explicit(self.ops, settings.theta, products, self.dt_ms, self._v.dtype)
+        elif settings.scheme == "svi":
+            inside = tets if conducting is None else tets[conducting]
+            between = InterpolatedCurrent(self._row[inside], tet_volumes(points_mm, inside), self._cells)
+            self._scheme = CrankNicolson(self.ops, 0.0, self.dt_ms, between=between)
         else:
             self._scheme = CrankNicolson(self.ops, settings.theta, self.dt_ms)
         self._step = 0
