@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.optimize import brentq
 from test_monodomain import Bistable, Passive, solver, train
 
 from meshing.box import box_mesh
+from meshing.sites import PacingSites
 from solvers.expected import apd90_ms
 from solvers.experiment import load_experiment
 from solvers.monodomain.fibrosis import FIBROBLAST_REST, Fibroblasts, FibroticCells, PassiveCell, fibroblast_current
@@ -21,7 +23,7 @@ from solvers.monodomain.log import KEPT_BEATS
 from solvers.monodomain.solver import Settings
 from solvers.monodomain.state import load_state, save_state
 from solvers.monodomain.stop import ReentryCycles
-from solvers.simulate import estimate, run_experiment
+from solvers.simulate import estimate, run_experiment, set_up
 from twin.atomic import read_npz
 from twin.errors import InputError, RunFailed
 from twin.experiment import Status, Stimulus
@@ -444,3 +446,19 @@ def test_states_round_trip_with_every_scheme(tmp_path):
             s.run([train(mesh)], 150.0)
             ends.append((s.v_mv().tobytes(), s.log.latest_ms.tobytes()))
         assert ends[0] == ends[1]
+
+
+def test_stimuli_at_named_sites_of_a_heart(tmp_path, monkeypatch):
+    """The sites themselves are tested where they are made (test_coordinates)."""
+    mesh = box_mesh((5.0, 1.0, 1.0), 0.5)
+    replace(mesh, coordinates={"apicobasal": np.zeros(mesh.n_points)}).save(tmp_path / "heart.npz")
+    monkeypatch.setattr("solvers.scene.pacing_sites", lambda heart: PacingSites({"rv_apex": 5}, {"aha17": "dropped: scar"}))
+    changes = [('box = { size = "5 x 1 x 1 mm", spacing = "0.5 mm" }', 'file = "heart.npz"')]
+    place = "box = { low = [0, 0, 0], high = [1, 1, 1] }"
+    scene = set_up(load_experiment(write(tmp_path, *changes, (place, 'site = "rv_apex"\nradius = "0.6 mm"'))))
+    distance = np.linalg.norm(mesh.points_mm - mesh.points_mm[5], axis=1)
+    assert scene.stimuli[0].nodes.tolist() == np.flatnonzero(distance <= 0.6).tolist()
+    assert len(scene.stimuli[0].nodes) == 5
+    for name, says in (("rv_apx", "did you mean 'rv_apex'"), ("aha17", "dropped: scar")):
+        with pytest.raises(InputError, match=rf"stimulus\[0\].site.*{says}"):
+            set_up(load_experiment(write(tmp_path, *changes, (place, f'site = "{name}"'))))

@@ -61,6 +61,11 @@ class Settings:
     2 at the default theta, 4 at 0); scheme: "explicit", "reference" (Crank-Nicolson, conjugate gradients)
     or "svi" (that with full mass, whatever theta, and state-variable interpolation: `interpolated`); capacitance_uF_mm3: chi Cm,
     turns stimulus strengths into mV/ms; device: "cpu", "cuda" (the explicit scheme on an NVIDIA GPU) or "auto" (there if there is one).
+
+    Every cell is advanced in every step. Skipping blocks of 64 cells at rest (V below -75 mV and within 0.1 mV of where it was, advanced
+    by four steps at once) was measured: activation times moved by at most 0.0014 ms and durations by 0.05 ms, but of the whole step of a
+    slab that rests for half of the time only 9 to 11 % were saved, and in a re-entry less; with eight steps at once durations moved by
+    8 ms. So it is not done.
     """
 
     dt_ms: float | None = None
@@ -128,7 +133,8 @@ class Monodomain:
         explicit = settings.scheme == "explicit"
         bound = STABLE_SHARE.value * self.limit_ms if explicit else math.inf
         self.dt_ms = settings.dt_ms if settings.dt_ms is not None else min(DT_MS.value, bound)
-        self.settings = replace(settings, dt_ms=self.dt_ms, products=products)
+        theta = 0.0 if settings.scheme == "svi" else settings.theta
+        self.settings = replace(settings, dt_ms=self.dt_ms, products=products, theta=theta)
         self.nodes = self.ops.nodes
         x = points_mm[self.nodes]
         rows = np.repeat(np.arange(len(x)), np.diff(self.ops.start))
