@@ -76,7 +76,11 @@ def test_cine_of_one_series_per_slice_each_with_its_own_beat(tmp_path: Path) -> 
     times = [0.0, 0.2, 0.45, 0.7]
     for k, rr in enumerate((776.0, 975.0, 863.0)):
         one = replace(OBLIQUE, uid=f"1.2.3.{9 - k}", number=90 - k, times=times[: 4 if k else 3], rr_ms=rr)
-        write_series(tmp_path, one, seed=k, keep=[k])
+
+        def sequence(ds: Any, k: int, t: int) -> None:
+            ds.SequenceName, ds.EchoTime = f"*tfi2d1_{9 + k}", f"1.4{k}"
+
+        write_series(tmp_path, one, seed=k, keep=[k], tweak=sequence)
     (stack,) = read_cine(tmp_path)
     assert [len(one.trigger_ms) for one in stack.slices] == [3, 4, 4]
     assert [one.rr_ms for one in stack.slices] == [776.0, 975.0, 863.0]

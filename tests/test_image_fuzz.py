@@ -58,7 +58,7 @@ def sound(value: Any) -> None:
 
 def attempt(read: Callable[[Path], Any], path: Path) -> str | None:
     """The line of the error, or None if something sound was read; in good time."""
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: the machine may be busy
     try:
         sound(read(path))
         line = None
@@ -66,7 +66,7 @@ def attempt(read: Callable[[Path], Any], path: Path) -> str | None:
         line = error.line()
         assert "\n" not in line
         assert len(line) < 1000
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < 60
     return line
 
 

@@ -6,6 +6,7 @@ Standard: DICOM PS3.3, C.7.6.2 (image plane), C.7.6.16 (multi-frame functional g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -220,13 +221,12 @@ def functional_groups(ds: Any, index: int) -> dict[str, Any]:
 
 
 def _kind(ds: Any) -> tuple[Any, ...]:
+    """What tells kinds of pictures apart: image type, echo time and sequence, as far as breath-holds of one protocol agree in them."""
     types = [str(v).upper() for v in (ds.get("ImageType") or [])] if not isinstance(ds.get("ImageType"), str) else []
-    return (
-        tuple(v for v in types if v in KINDS),
-        number(ds, "EchoTime"),
-        str(ds.get("SequenceName", "")),
-        str(ds.get("ScanningSequence", "")),
-    )
+    # lines per heart beat, the number at the end (*tfi2d1_10), and the last digit of the echo time follow the heart rate
+    sequence = re.sub(r"_\d+$", "", str(ds.get("SequenceName", "")))
+    echo = number(ds, "EchoTime")
+    return tuple(v for v in types if v in KINDS), None if echo is None else round(echo, 1), sequence, str(ds.get("ScanningSequence", ""))
 
 
 def _rr(interval: float | None, rate: float | None) -> float | None:
