@@ -333,6 +333,16 @@ def test_region_options_reach_the_cells(tmp_path):
     assert rest[0] > rest[1] + 1.0
 
 
+def test_a_drug_of_a_region_slows_its_wave_and_misspelt_ones_are_named(tmp_path):
+    short = (('dt = "0.1 ms"\nduration = "1200 ms"', 'duration = "15 ms"'), ("cycle = 400\ncount = 2", "start = 0"))
+    model = '"ten_tusscher_panfilov_2006"'
+    free = run(tmp_path / "free", *short, ('"mitchell_schaeffer"', model))
+    drug = run(tmp_path / "drug", *short, ('"mitchell_schaeffer"', model + '\ndrug = { flecainide = "2 umol/L" }'))
+    assert drug["last_first_activation_ms"] > free["last_first_activation_ms"] + 0.1
+    with pytest.raises(InputError, match="did you mean 'flecainide'"):
+        run(tmp_path / "none", *short, ('"mitchell_schaeffer"', model + "\ndrug = { flecanide = 2 }"))
+
+
 def test_expectations_of_every_kind(tmp_path):
     expect = """[expect]
 activation_ms = [{ at = [5, 1, 1], value = 12, within = 8 }]

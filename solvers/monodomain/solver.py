@@ -64,7 +64,7 @@ class Settings:
 
     Every cell is advanced in every step. Skipping blocks of 64 cells at rest (V below -75 mV and within 0.1 mV of where it was, advanced
     by four steps at once) was measured: activation times moved by at most 0.0014 ms and durations by 0.05 ms, but of the whole step of a
-    slab that rests for half of the time only 9 to 11 % were saved, and in a re-entry less; with eight steps at once durations moved by
+    slab that rests for half of the time only 9 to 11 % were saved; with eight steps at once durations moved by
     8 ms. So it is not done.
     """
 
