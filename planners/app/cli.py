@@ -210,15 +210,17 @@ def doctor(json: Json = False) -> int:
 @app.command()
 def verify(
     name: Annotated[str | None, typer.Argument(help="Only checks whose name starts with this.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for records.json, tables and pictures.")] = None,
+    slow: Annotated[bool, typer.Option("--slow", help="Those that take minutes too.")] = False,
     json: Json = False,
 ) -> int:
     """Run the analytic and published checks of the solvers.
 
-    Example: vtwin verify eikonal
+    Example: vtwin verify niederer -o out/niederer
     """
     from planners.app import checks
 
-    return checks.verify(name, Console(json))
+    return checks.verify(name, Console(json), slow, out)
 
 
 @app.command()

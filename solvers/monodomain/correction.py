@@ -24,8 +24,8 @@ from twin.params import Param
 FEW_FIBRES = 6
 """So many fibre directions are measured one by one; more are read off the triangle of reduced directions."""
 
-GRID = 4
-"""Steps per side of that triangle: 15 directions, 11 degrees apart."""
+GRID = 5
+"""Steps per side of that triangle: 21 directions, 9 degrees apart."""
 
 LATTICE_SHARE = Param(0.3, "1", 0.1, 0.9, "chosen here: least share of tetrahedra on the lattice for its correction to be worth applying")
 Values = NDArray[np.float64]

@@ -39,7 +39,7 @@ RING, CONE = 6, 4
 _WEIGHT = np.array([8.0] + [1.0] * RING + [1.0] * CONE)
 _STARTS = (0.0, 0.5, 1.0, 1.4)
 """Shares of a typical fit at 0.5 mm from which the search may start."""
-_VERSION = 4
+_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _scaled(lattice: Lattice, by: float) -> Lattice:
 
 
 class _Fit:
-    """Levenberg-Marquardt for all fibre directions side by side; the Jacobian is by differences twice, between them by Broyden's update."""
+    """Levenberg-Marquardt for all fibre directions side by side; the Jacobian is by differences once, then by Broyden's update."""
 
     def __init__(self, lattice: Lattice, fibres: NDArray[np.float64], ratio: float, model: IonicModel) -> None:
         self.lattice, self.fibres, self.cells = lattice, fibres, cells_of(model)
@@ -140,10 +140,10 @@ class _Fit:
         cost = self._cost(p, r, start)
         active = np.flatnonzero(self._rms(r) > GOOD.value)
         jacobian = np.zeros((len(p), len(_WEIGHT), n))
-        for step in range(9):
+        for step in range(7):
             if not len(active):
                 break
-            if step in (0, 4):
+            if step == 0:
                 shifted = [self._residual(p[active] + 0.05 * np.eye(7)[k], active) for k in range(n)]
                 jacobian[active] = (np.stack(shifted, axis=2) - r[active][:, :, None]) / 0.05
             new = p.copy()
