@@ -64,9 +64,18 @@ class Ventricles:
     rv_wall = 4.0
     rv_centre = np.array([-16.0, 0.0, 0.0])
 
-    def __init__(self, scale: float = 1.0, rv: bool = True, base_mm: float = 12.0, frame: NDArray[np.float64] | None = None) -> None:
+    def __init__(
+        self,
+        scale: float = 1.0,
+        rv: bool = True,
+        base_mm: float = 12.0,
+        frame: NDArray[np.float64] | None = None,
+        scar_mm: float = 20.0,
+        isthmus_mm: float = 5.0,
+    ) -> None:
         self.scale, self.rv, self.base = scale, rv, base_mm * scale
         self.frame = np.eye(3) if frame is None else frame
+        self.scar_mm, self.isthmus_mm = scar_mm, isthmus_mm
 
     def _local(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         return points_mm @ self.frame / self.scale
@@ -86,11 +95,14 @@ class Ventricles:
         return np.minimum(lv_epi, _ellipsoid(q - self.rv_centre, self.rv_inner + self.rv_wall)), lv, rv
 
     def scar_field(self, points_mm: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Scar with its border, scar, isthmus: negative inside; a sphere in the lateral LV wall with a 5 mm channel along its long axis."""
+        """Scar with its border, scar, isthmus: negative inside; a sphere in the lateral LV wall with a channel along its long axis.
+
+        scar_mm is the sphere's radius with its border zone of 4 mm, isthmus_mm the width of the channel.
+        """
         q = self._local(points_mm) - np.array([28.0, 0.0, -18.0])
         r = np.linalg.norm(q, axis=1)
-        isthmus = np.maximum(np.abs(q[:, 1]) - 2.5, r - 20.0)
-        return self.scale * (r - 20.0), self.scale * (r - 16.0), self.scale * isthmus
+        isthmus = np.maximum(np.abs(q[:, 1]) - 0.5 * self.isthmus_mm, r - self.scar_mm)
+        return self.scale * (r - self.scar_mm), self.scale * (r - self.scar_mm + 4.0), self.scale * isthmus
 
     def labels(self, points_mm: NDArray[np.float64], scar: bool = False) -> NDArray[np.uint8]:
         """Label of each point, (n,) uint8."""
@@ -108,9 +120,16 @@ class Ventricles:
         return out
 
     def volume(
-        self, spacing_mm: float | tuple[float, float, float] = 1.0, axes: NDArray[np.float64] | None = None, scar: bool = False
+        self,
+        spacing_mm: float | tuple[float, float, float] = 1.0,
+        axes: NDArray[np.float64] | None = None,
+        scar: bool = False,
+        offset_mm: float = 0.0,
     ) -> LabelVolume:
-        """The phantom as labels; axes (3, 3): directions of the index axes in LPS (the phantom's frame if None)."""
+        """The phantom as labels; axes (3, 3): directions of the index axes in LPS (the phantom's frame if None).
+
+        offset_mm: moves the slices along the third axis; without a turn, slices of 8 mm end at the base plane where it is -2.63.
+        """
         turn = self.frame if axes is None else axes
         high = self.scale * np.array([36.0, 38.0, 14.0])
         low = self.scale * np.array([-66.0 if self.rv else -36.0, -38.0, -75.0])
@@ -118,7 +137,8 @@ class Ventricles:
         seen = corners @ self.frame.T @ turn
         spacing = np.broadcast_to(np.asarray(spacing_mm, float), (3,))
         # an odd offset: no voxel centre falls on a plane of symmetry
-        return voxelise(lambda p: self.labels(p, scar), seen.min(axis=0) - 2.37, seen.max(axis=0) + 2.37, spacing, turn)
+        low = seen.min(axis=0) - 2.37 + np.array([0.0, 0.0, offset_mm])
+        return voxelise(lambda p: self.labels(p, scar), low, seen.max(axis=0) + 2.37, spacing, turn)
 
 
 def _ellipsoid(q: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,6 +17,11 @@ MIN_VOXEL_MM = 0.75
 THICK_SLICES = 1.6
 """Slices are interpolated one by one when they are this many times thicker than the pixels."""
 
+TIP_WITHIN = 0.9
+"""A region ends at the latest this share of the way to the next slice, which does not show it."""
+
+Ends = dict[int, tuple[float, float]]
+
 MUSCLE = ("lv_myocardium", "rv_myocardium", "myocardium")
 CAVITIES = ("lv_blood", "rv_blood")
 
@@ -114,27 +119,69 @@ def _wall_labels(grid: LabelVolume, thick: int | None, old: list[NDArray[np.floa
     """Wall label of every new voxel, from labels extended off the wall: muscle, in it scar tissue, in that the core, then the isthmus."""
     # within a thick slice first: the next slice only where this one has no wall at all
     step = np.array([1e3 if axis == thick else s for axis, s in enumerate(grid.spacing_mm)])
-    nearest = ndimage.distance_transform_edt(~grid.mask(*WALL), sampling=step, return_distances=False, return_indices=True)
+    wall = grid.mask(*WALL)
+    nearest = ndimage.distance_transform_edt(~wall, sampling=step, return_distances=False, return_indices=True)
     extended = replace(grid, data=grid.data[tuple(nearest)])
 
-    def distance(*names: str) -> NDArray[np.float32]:
+    def distance(names: tuple[str, ...], ends: Ends | None = None) -> NDArray[np.float32]:
         layers = _distances(extended.mask(*names), grid.spacing_mm, thick)
-        if thick is not None:
-            _shrink_ends(np.moveaxis(layers, thick, 0))
-        return _interpolate(layers, old)
+        if thick is None:
+            return _interpolate(layers, old)
+        tips = _tips(np.moveaxis(layers, thick, 0), np.moveaxis(wall, thick, 0), grid.spacing_mm[thick]) if ends is None else ends
+        between = _between_slices(np.moveaxis(layers, thick, 0), old[thick], grid.spacing_mm[thick], tips)
+        within = [np.arange(len(position), dtype=float) if axis == thick else position for axis, position in enumerate(old)]
+        return _interpolate(np.moveaxis(between, 0, thick), within)
 
-    muscle = np.stack([distance(name) for name in MUSCLE])
+    muscle = np.stack([distance((name,)) for name in MUSCLE])
     out = np.array([LABELS[name] for name in MUSCLE], np.uint8)[np.argmin(muscle, axis=0)]
+    outside = np.zeros(out.shape, bool)
+    # a corridor is narrow all along and ends where the scar round it does: its own width says nothing about its end
+    endless = {} if thick is None else dict.fromkeys(range(grid.data.shape[thick]), (np.inf, np.inf))
     for name, *inner in (("border_zone", "scar", "isthmus"), ("scar", "isthmus"), ("isthmus",)):
         if extended.mask(name, *inner).any():
-            out[distance(name, *inner) < 0] = LABELS[name]
+            inside = (distance((name, *inner), endless if name == "isthmus" else None) < 0) & ~outside
+            out[inside] = LABELS[name]
+            outside |= ~inside if name == "border_zone" else False
     return out
 
 
-def _shrink_ends(layers: NDArray[np.float32]) -> None:
-    """A label that ends between two slices shrinks to nothing at the next one (in place)."""
+def _tips(layers: NDArray[np.float32], wall: NDArray[np.bool_], step_mm: float) -> Ends:
+    """Where a region ends past each of its last slices: (tip beyond the slice in mm, radius there in mm), by slice.
+
+    The half widths of the region in its last slice and in the one before lie on a sphere, whose pole is the tip; kept inside the gap,
+    for the next slice does not show the region. layers (n, ...) mm, wall (n, ...).
+    """
+    half = np.array([-plane[inside].min() if inside.any() else 0.0 for plane, inside in zip(layers, wall)])
+    tips: Ends = {}
+    for n in np.flatnonzero(half > 0):
+        for k, before in ((n + 1, n - 1), (n - 1, n + 1)):
+            if 0 <= k < len(half) and half[k] <= 0:
+                wide = half[before] if 0 <= before < len(half) and half[before] > half[n] else half[n]
+                slope = wide**2 - half[n] ** 2 + step_mm**2
+                tip = (np.sqrt(slope**2 + 4.0 * (step_mm * half[n]) ** 2) - slope) / (2.0 * step_mm)
+                tips[int(n)] = (float(min(tip, TIP_WITHIN * step_mm)), float(half[n]))
+    return tips
+
+
+def _between_slices(layers: NDArray[np.float32], position: NDArray[np.float64], step_mm: float, tips: Ends) -> NDArray[np.float32]:
+    """Signed distances at fractional slice indices (m,): linear between two slices that show the region, a round end past a last one."""
     inside = np.asarray((layers < 0).any(axis=(1, 2)))
-    for n in np.flatnonzero(inside):
-        for k in (n - 1, n + 1):
-            if 0 <= k < len(inside) and not inside[k]:
-                layers[k] = np.minimum(layers[k], layers[n] - layers[n].min() + 0.1)
+    out = np.full((len(position), *layers.shape[1:]), FAR_MM, np.float32)
+    for m, p in enumerate(position):
+        below = min(int(p), len(layers) - 2)
+        weight = p - below
+        if inside[below] == inside[below + 1]:
+            out[m] = layers[below] * (1.0 - weight) + layers[below + 1] * weight
+            continue
+        last, gone = (below, weight * step_mm) if inside[below] else (below + 1, (1.0 - weight) * step_mm)
+        tip, half = tips.get(last, (0.5 * step_mm, 0.0))
+        if gone < tip:
+            out[m] = layers[last] + (half - _round_end(half, gone, tip) if np.isfinite(tip) else 0.0)
+    return out
+
+
+def _round_end(half_mm: float, gone_mm: float, tip_mm: float) -> float:
+    """Half width of a sphere's cap at a distance past the slice where it was `half_mm`, `tip_mm` being the distance to its pole."""
+    across = (half_mm**2 + tip_mm**2) / tip_mm
+    left = tip_mm - gone_mm
+    return float(np.sqrt(max(left * (across - left), 0.0)))
