@@ -11,10 +11,11 @@ from meshing.implicit import ImplicitHeart, build_implicit
 from meshing.label_grid import canonical, check_affine, check_labels, clean, crop
 from meshing.quality import measure, tet_volumes
 from meshing.regions import region_of
-from meshing.resample import isotropic
+from meshing.resample import has_thick_slices, isotropic
 from meshing.stuffing import LATTICE_PER_EDGE, stuff
 from meshing.surfaces import Topology, boundary_faces, remove_pinches, split_surfaces, topology
 from twin.errors import InputError, RunFailed
+from twin.imaging.align import put_back, slice_shifts
 from twin.mesh import HeartMesh
 from twin.volume import WALL, LabelVolume
 
@@ -43,6 +44,10 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
     check_labels(labels, where)
     labels, repairs = clean(labels)
     label_ml = labels.volume_ml(*WALL)
+    if has_thick_slices(labels):
+        shifts = slice_shifts(labels)
+        labels = put_back(labels, shifts)
+        repairs += shifts.describe()
     cubic = isotropic(labels)
     if cubic is not labels:
         labels, _ = clean(cubic)

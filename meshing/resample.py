@@ -41,7 +41,7 @@ def isotropic(volume: LabelVolume) -> LabelVolume:
     low, high = occupied.min(axis=0) - 2, occupied.max(axis=0) + 3
     grid = LabelVolume(np.pad(volume.data, 2)[tuple(slice(a + 2, b + 2) for a, b in zip(low, high))], volume.affine)
     axis = int(np.argmax(spacing))
-    thick = axis if spacing[axis] > THICK_SLICES * np.delete(spacing, axis).max() else None
+    thick = axis if has_thick_slices(volume) else None
     shape = np.ceil(np.array(grid.data.shape) * spacing / target).astype(int)
     # fractional old index of the new voxel centres, along each axis
     old = [np.clip((np.arange(n) + 0.5) * target / s - 0.5, 0, d - 1) for n, s, d in zip(shape, spacing, grid.data.shape)]
@@ -60,6 +60,12 @@ def isotropic(volume: LabelVolume) -> LabelVolume:
     affine[:3, :3] *= target / spacing
     affine[:3, 3] = volume.to_mm((low + 0.5 * target / spacing - 0.5)[None])[0]
     return replace(volume, data=out, affine=affine)
+
+
+def has_thick_slices(volume: LabelVolume) -> bool:
+    """True if the voxels are so much longer across the slices than within that shapes are interpolated slice by slice."""
+    spacing = np.sort(volume.spacing_mm)
+    return bool(spacing[2] > THICK_SLICES * spacing[1])
 
 
 def _distances(mask: NDArray[np.bool_], spacing: NDArray[np.float64], thick: int | None) -> NDArray[np.float32]:

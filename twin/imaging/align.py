@@ -25,6 +25,8 @@ NOISE_MM = Param(1.2, "mm", 0.5, 2.0, "chosen here: about a pixel; smaller shift
 TUKEY_MM = Param(2.5, "mm", 1.5, 4.0, "chosen here: twice the scatter of hand-drawn centres; slices farther off the curve do not count")
 FEWEST = 6
 """Slices with blood that a curve needs to tell a moved slice from a bent heart."""
+OPEN_RIM = 0.05
+"""Slices whose cavity is open to the outside along more of its rim than this are not used."""
 MOST_MOVED = 0.5
 """Where more slices than this share seem moved, none can be called the place."""
 
@@ -61,8 +63,9 @@ def slice_axis(volume: LabelVolume) -> int:
 def slice_shifts(volume: LabelVolume, long_axis: Sequence[LabelVolume] = ()) -> SliceShifts:
     """Estimate the in-plane shift of every slice of a short-axis stack.
 
-    volume: labels with lv_blood. long_axis: labels of long-axis planes (one slice each) in the same frame; slices that they cross are fitted
-    to them directly, and then a common shift is seen too. Nothing is changed; fewer than 6 slices with blood and no long axis: all zero.
+    volume: labels with lv_blood. long_axis: labels of long-axis planes (one slice each) in the same frame; slices that they cross
+    are fitted to them directly, and then a common shift is seen too. Nothing is changed; fewer than 6 slices with blood and no
+    long axis: all zero.
     """
     axis = slice_axis(volume)
     planes = np.moveaxis(volume.data, axis, 0)
@@ -101,11 +104,13 @@ def put_back(volume: LabelVolume, shifts: SliceShifts) -> LabelVolume:
 
 
 def _centres(planes: NDArray[np.uint8], spacing: Array) -> tuple[Array, Array]:
-    """Centre (n, 2) mm of the LV within its wall in every slice and its weight (n,), 0 where the slice has no LV blood."""
+    """Centre (n, 2) mm of the LV's blood in every slice and its weight (n,), 0 where the slice shows no whole cavity."""
     centre, weight = np.zeros((len(planes), 2)), np.zeros(len(planes))
     for k, plane in enumerate(planes):
         blood = plane == LABELS["lv_blood"]
-        if blood.any():
+        rim = ndimage.binary_dilation(blood) & ~blood
+        # blood against the background: the slice leaves the heart at the base and shows a part of the cavity
+        if blood.any() and (plane[rim] == LABELS["background"]).mean() < OPEN_RIM:
             centre[k] = (np.argwhere(blood) * spacing).mean(axis=0)
             weight[k] = np.sqrt(blood.sum())
     # the last slices of the apex hold few voxels, and their centre jumps
@@ -115,21 +120,21 @@ def _centres(planes: NDArray[np.uint8], spacing: Array) -> tuple[Array, Array]:
 def _off_curve(centre: Array, weight: Array) -> Array:
     """Distance of every centre from the smooth curve through most of them, (n, 2) mm; 0 where the weight is 0.
 
-    Started by least absolute deviations over all triples of slices (exact however far fewer than half of the slices have moved), refined by
-    Tukey's biweight; a parabola, for the axis of a heart bends.
+    Started by the line through two slices with the least median distance, refined by Tukey's biweight as a parabola, for the axis
+    of a heart bends.
     """
     seen = np.flatnonzero(weight > 0)
     x = np.linspace(-1.0, 1.0, len(weight))
     basis = np.stack([np.ones_like(x), x, x * x], axis=1)
-    best, start = np.inf, np.zeros((3, 2))
+    best = np.inf
+    coefficients: Array = np.zeros((3, 2))
     for i in range(len(seen)):
         for j in range(i + 2, len(seen)):
             # a straight line first: parabolas through three slices follow a moved one too easily
             line = np.linalg.solve(basis[seen[[i, j]], :2], centre[seen[[i, j]]])
             cost = np.median(np.linalg.norm(centre[seen] - basis[seen, :2] @ line, axis=1))
             if cost < best:
-                best, start = float(cost), np.vstack([line, np.zeros((1, 2))])
-    coefficients = start
+                best, coefficients = float(cost), np.vstack([line, np.zeros((1, 2))])
     scale = max(2.0 * best, float(TUKEY_MM))
     for _ in range(30):
         off = np.linalg.norm(centre - basis @ coefficients, axis=1)
