@@ -27,6 +27,9 @@ FEW_FIBRES = 6
 GRID = 5
 """Steps per side of that triangle: 21 directions, 9 degrees apart."""
 
+LOOKED_AT = 20_000
+"""Tetrahedra from which the lattice of a mesh is told."""
+
 LATTICE_SHARE = Param(0.3, "1", 0.1, 0.9, "chosen here: least share of tetrahedra on the lattice for its correction to be worth applying")
 Values = NDArray[np.float64]
 Tell = Callable[[str, float], None]
@@ -90,6 +93,8 @@ def correct(
 
 def find_lattice(points_mm: NDArray[np.float64], tets: NDArray[np.int32]) -> tuple[Lattice, float]:
     """The lattice most tetrahedra belong to, and their share. Raises InputError if there is none."""
+    # enough to tell lattices apart, spread over the mesh
+    tets = tets[:: max(1, len(tets) // LOOKED_AT)]
     edges = np.abs(points_mm[tets[:, 1:]] - points_mm[tets[:, :1]]).reshape(-1, 3)
     constants = [_most_common(edges[(np.delete(edges, axis, axis=1) < 1e-6).all(axis=1), axis]) for axis in range(3)]
     candidates = []
