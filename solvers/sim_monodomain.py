@@ -66,7 +66,7 @@ def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodom
         safe = STABLE_SHARE.value * solver.limit_ms
         problem = f"{solver.dt_ms:g} ms is above the stability limit of this mesh, {solver.limit_ms:.3g} ms"
         raise InputError(experiment.where, "solver.dt", problem, f"use {safe:.2g} ms or less, or leave dt out")
-    return solver, {} if correction is None else correction.report
+    return solver, {"predicted_error": None} if correction is None else correction.report
 
 
 def _models(experiment: Experiment) -> list[Any]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,9 @@ from solvers.monodomain.lattice import Lattice
 from solvers.monodomain.operators import SYMMETRIC, fibre_tensor
 from solvers.monodomain.wave_fit import RING, THETA, Table, components, exponential, is_cubic, matrix, measure, speed_per_sqrt_d
 from twin.errors import InputError
+from twin.mesh import REGIONS, HeartMesh
 from twin.params import Param
+from twin.tissue import Velocity
 
 FEW_FIBRES = 6
 """So many fibre directions are measured one by one; more are read off the triangle of reduced directions."""
@@ -89,6 +91,29 @@ def correct(
     worst = max((max(abs(x) for x in r["error_along"] + r["error_across"]) for r in rows), default=0.0)
     report = {"lattice_edge_mm": lattice.edge_mm, "on_lattice": share, "theta": THETA, "predicted_error": worst, "tissues": rows}
     return Correction(tensor, report)
+
+
+def for_velocities(
+    mesh: HeartMesh, velocities: Mapping[str, Velocity], models: Mapping[str, IonicModel], tell: Tell | None = None
+) -> Correction:
+    """The tensors with which the mesh shows these velocities: what calibration found, turned into conductivities.
+
+    velocities, models: by region. Regions not named are not corrected: leave them out of the run.
+    Raises InputError for regions without a model, and as `correct`.
+    """
+    missing = sorted(set(velocities) - set(models))
+    if missing:
+        raise InputError("monodomain", "models", f"no cell model for {', '.join(missing)}", "give one for every region that has velocities")
+    names = list(velocities)
+    tissue = np.full(len(mesh.tets), -1, np.int32)
+    diffusion = []
+    for index, name in enumerate(names):
+        tissue[mesh.region == REGIONS[name]] = index
+        asked = velocities[name]
+        pair = (asked.longitudinal_m_s, asked.transverse_m_s)
+        diffusion.append((diffusion_of_speed_mm2_ms(pair[0], models[name]), diffusion_of_speed_mm2_ms(pair[1], models[name])))
+    chosen = [models[name] for name in names]
+    return correct(mesh.points_mm, mesh.tets, mesh.fibre, tissue, diffusion, chosen, tissue >= 0, tell)
 
 
 def find_lattice(points_mm: NDArray[np.float64], tets: NDArray[np.int32]) -> tuple[Lattice, float]:
