@@ -102,7 +102,7 @@ def mesh_spec(t: Table) -> BoxSpec | Path:
 
 
 def tissue_spec(t: Table, method: str) -> TissueSpec:
-    """One [[tissue]]; of the eikonal methods it has speeds, of the monodomain cells and conductivities."""
+    """One [[tissue]]; of the eikonal methods it has speeds, of the monodomain cells and conductivities or speeds."""
     keys = ("region", "ionic", "cell", "intracellular", "extracellular", "surface_to_volume", "capacitance", "scale", "speed", "drug")
     t.known(*keys, "rest", "tau", "fibroblasts")
     region = t.values.get("region", "all")
@@ -115,24 +115,35 @@ def tissue_spec(t: Table, method: str) -> TissueSpec:
     )
     scale, drug = t.table("scale"), t.table("drug")
     factors = {name: scale.number(name, "", None, 0.0, 1000.0) for name in scale.values}
-    if method != "monodomain":
+    cell = t.text("cell") if "cell" in t.values else None
+    drugs = {name: drug.number(name, "umol/L", None, 0.0) for name in drug.values}
+    if method != "monodomain" or "speed" in t.values:
         speed = t.table("speed")
         speed.known("longitudinal", "transverse")
         along, across = speed.positive("longitudinal", "mm/ms"), speed.positive("transverse", "mm/ms")
-        return TissueSpec(regions, None, None, 0.0, 0.0, membrane, factors, along, across)
+        if method != "monodomain":
+            return TissueSpec(regions, None, None, 0.0, 0.0, membrane, factors, along, across)
+        # conductivities follow from the speeds by the cell model, when the solver is built
+        for key in ("intracellular", "extracellular"):
+            if key in t.values:
+                raise t.error(key, "and speed say the same thing", "give conductivities, or the speed they are to have")
+        if t.text("ionic") == "passive":
+            raise t.error("speed", "no wave runs through passive cells", "give conductivities")
+        return TissueSpec(
+            *(regions, t.text("ionic"), cell, 0.0, 0.0, membrane, factors, along, across), fibroblasts=_fibroblasts(t), drug=drugs
+        )
     inner, outer = t.table("intracellular"), t.table("extracellular")
     for domain in (inner, outer):
         domain.known("longitudinal", "transverse")
     g_i, g_e = ((d.number("longitudinal", "S/m", None, 0.0), d.number("transverse", "S/m", None, 0.0)) for d in (inner, outer))
     d_l, d_t = (diffusion_mm2_ms(i, e, membrane) for i, e in zip(g_i, g_e))
-    cell = t.text("cell") if "cell" in t.values else None
     return TissueSpec(
         *(regions, t.text("ionic"), cell, d_l, d_t, membrane, factors),
         intracellular_s_m=g_i,
         extracellular_s_m=g_e,
         passive=_passive(t),
         fibroblasts=_fibroblasts(t),
-        drug={name: drug.number(name, "umol/L", None, 0.0) for name in drug.values},
+        drug=drugs,
     )
 
 

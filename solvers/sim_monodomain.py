@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.experiment import Branch, Experiment
-from solvers.monodomain.correction import Correction, correct
+from solvers.monodomain.correction import Correction, correct, diffusion_of_speed_mm2_ms
 from solvers.monodomain.fibrosis import FibroticCells
 from solvers.monodomain.record import EcgFile, FileObserver, Frames, ProbeFile
 from solvers.monodomain.solver import STABLE_SHARE, CellState, Monodomain, Settings
@@ -43,7 +43,8 @@ def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodom
     mesh, tissue = scene.mesh, scene.tissue
     models = _models(experiment)
     of_node = _majority(mesh, tissue, scene.conducting, len(models))
-    d_l, d_t = (np.array([getattr(t, name) for t in experiment.tissue])[tissue] for name in ("d_l_mm2_ms", "d_t_mm2_ms"))
+    diffusion = _diffusion(experiment, models)
+    d_l, d_t = np.array(diffusion).T[:, tissue]
     settings = Settings(
         experiment.dt_ms,
         experiment.theta,
@@ -53,7 +54,7 @@ def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodom
         recovery_mv=experiment.recovery_mv,
         capacitance_uF_mm3=experiment.tissue[0].membrane.capacitance_uF_mm3,
     )
-    correction = _correction(experiment, scene, models, tell)
+    correction = _correction(experiment, scene, models, diffusion, tell)
     if correction is not None:
         settings = replace(settings, theta=THETA)
     tell("assembly", 0.0)
@@ -104,13 +105,25 @@ def _cells(experiment: Experiment, models: list[Any], of_node: NDArray[np.int32]
     return make
 
 
-def _correction(experiment: Experiment, scene: Scene, models: list[Any], tell: Progress) -> Correction | None:
+def _diffusion(experiment: Experiment, models: list[Any]) -> list[tuple[float, float]]:
+    """d_l and d_t of each tissue, mm^2/ms; where speeds are asked for, what gives this cell model those speeds in the continuum."""
+    out = []
+    for t, model in zip(experiment.tissue, models):
+        if t.speed_l_m_s is None or t.speed_t_m_s is None:
+            out.append((t.d_l_mm2_ms, t.d_t_mm2_ms))
+        else:
+            out.append((diffusion_of_speed_mm2_ms(t.speed_l_m_s, model), diffusion_of_speed_mm2_ms(t.speed_t_m_s, model)))
+    return out
+
+
+def _correction(
+    experiment: Experiment, scene: Scene, models: list[Any], diffusion: list[tuple[float, float]], tell: Progress
+) -> Correction | None:
     """What gives the mesh the velocities of the continuum; None unless the file asks for `correction = "planar"`."""
     if experiment.correction == "none":
         return None
     mesh = scene.mesh
     active = [None if t.passive is not None else model for t, model in zip(experiment.tissue, models)]
-    diffusion = [(t.d_l_mm2_ms, t.d_t_mm2_ms) for t in experiment.tissue]
     try:
         return correct(mesh.points_mm, mesh.tets, mesh.fibre, scene.tissue, diffusion, active, scene.conducting, tell)
     except InputError as error:

@@ -229,6 +229,26 @@ def test_planar_correction_gives_a_coarse_box_the_speed_of_the_continuum(tmp_pat
         load_experiment(write(tmp_path, ("[solver]", '[solver]\ncorrection = "planar"\nscheme = "reference"')))
 
 
+def test_tissue_asked_for_by_its_speed_runs_at_it(tmp_path):
+    conductivities = ['intracellular = { longitudinal = "0.17 S/m", transverse = "0.019 S/m" }']
+    conductivities += [line for line in SLAB.splitlines() if line.startswith("extracellular")]
+    changes = [
+        ("6 x 1 x 1 mm", "14 x 1 x 1 mm"),
+        ("[[0, 0, 0], [6, 1, 1]]", "[[0, 0, 0], [14, 1, 1]]"),
+        ("high = [1.5", "high = [1.0"),
+        ("[{ at = [6, 1, 1], value = 11.0, within = 3.0 }]", "[{ at = [14, 1, 1], value = 0, within = 0 }]"),
+        ("[solver]", '[solver]\ncorrection = "planar"'),
+    ]
+    speed = 'speed = { longitudinal = "0.5 m/s", transverse = "0.2 m/s" }'
+    run_experiment(load_experiment(write(tmp_path, *changes, (conductivities[0], speed), (conductivities[1], ""))), tmp_path / "out")
+    arrays, _ = read_npz(tmp_path / "out" / "activation.npz")
+    x, first = arrays["points_mm"][:, 0], arrays["first_ms"]
+    part = (x > 4) & (x < 11)
+    assert 1 / np.polyfit(x[part], first[part], 1)[0] == pytest.approx(0.5, rel=0.05)
+    with pytest.raises(InputError, match="say the same thing"):
+        load_experiment(write(tmp_path, (conductivities[0], speed)))
+
+
 def carp_text(folder: Path, mesh) -> Path:
     prefix = folder / "slab"
     tags = (mesh.centroids_mm[:, 0] > 3).astype(int) + 1
