@@ -12,7 +12,7 @@ from scipy import ndimage
 from meshing.implicit import find_opening
 from meshing.resample import THICK_SLICES
 from twin.errors import InputError
-from twin.volume import LABELS, WALL, LabelVolume
+from twin.volume import WALL, LabelVolume
 
 SECOND_HEART = 0.2
 """A second body with more than this share of the wall is another heart, not an island."""
@@ -136,39 +136,3 @@ def crop(volume: LabelVolume) -> LabelVolume:
     affine = volume.affine.copy()
     affine[:3, 3] = volume.to_mm(np.array([[float(b.start) for b in box]]))[0]
     return replace(volume, data=np.ascontiguousarray(volume.data[box]), affine=affine)
-
-
-def clean(volume: LabelVolume) -> tuple[LabelVolume, list[str]]:
-    """One wall, one body of blood per cavity, no enclosed holes; says in plain words what was changed."""
-    data = volume.data.copy()
-    repairs: list[str] = []
-
-    def report(mask: NDArray[np.bool_], what: str) -> None:
-        if mask.any():
-            repairs.append(f"{what}: {int(mask.sum())} voxels ({mask.sum() * volume.voxel_mm3 / 1000.0:.2f} mL)")
-
-    wall = volume.mask(*WALL)
-    islands = wall & ~_largest(wall, np.ones((3, 3, 3)))
-    data[islands] = 0
-    report(islands, "islands of wall removed")
-    for cavity in ("lv_blood", "rv_blood"):
-        blood = data == LABELS[cavity]
-        stray = blood & ~_largest(blood, FACE_NEIGHBOURS)
-        data[stray] = 0  # enclosed ones are filled with wall below
-        report(stray, f"islands of {cavity} removed")
-    heart = (data != LABELS["background"]) & (data != LABELS["ignore"])
-    holes = ndimage.binary_fill_holes(heart) & (data == LABELS["background"])
-    if holes.any():
-        wall = np.isin(data, [LABELS[name] for name in WALL])
-        nearest = ndimage.distance_transform_edt(~wall, return_distances=False, return_indices=True)
-        data[holes] = data[tuple(index[holes] for index in nearest)]
-        report(holes, "enclosed holes filled with the nearest wall label")
-    return replace(volume, data=data), repairs
-
-
-def _largest(mask: NDArray[np.bool_], structure: NDArray) -> NDArray[np.bool_]:
-    """The largest connected part of a mask."""
-    body, count = ndimage.label(mask, structure)
-    if count < 2:
-        return mask
-    return body == 1 + int(np.argmax(np.bincount(body.ravel())[1:]))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshing.implicit import ImplicitHeart, build_implicit
-from meshing.label_grid import canonical, check_affine, check_labels, clean, crop
+from meshing.label_grid import canonical, check_affine, check_labels, crop
 from meshing.quality import measure, tet_volumes
 from meshing.regions import region_of
 from meshing.resample import has_thick_slices, isotropic
@@ -16,6 +16,7 @@ from meshing.stuffing import LATTICE_PER_EDGE, stuff
 from meshing.surfaces import Topology, boundary_faces, remove_pinches, split_surfaces, topology
 from twin.errors import InputError, RunFailed
 from twin.imaging.align import put_back, slice_shifts
+from twin.imaging.repair import repair
 from twin.mesh import HeartMesh
 from twin.volume import WALL, LabelVolume
 
@@ -42,7 +43,8 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
     if labels.data.any():
         labels = crop(labels)
     check_labels(labels, where)
-    labels, repairs = clean(labels)
+    labels, mended = repair(labels)
+    repairs = [str(one) for one in mended]
     label_ml = labels.volume_ml(*WALL)
     if has_thick_slices(labels):
         shifts = slice_shifts(labels)
@@ -50,7 +52,7 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
         repairs += shifts.describe()
     cubic = isotropic(labels)
     if cubic is not labels:
-        labels, _ = clean(cubic)
+        labels, _ = repair(cubic)
     heart = build_implicit(labels)
     lattice_mm = LATTICE_PER_EDGE * edge_mm
     body = _fill(heart, lattice_mm, where)

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from meshing import stuffing_kernels
 from meshing.implicit import build_implicit, find_opening
-from meshing.label_grid import canonical, check_labels, clean
+from meshing.label_grid import canonical, check_labels
 from meshing.mesh_labels import mesh_heart
 from meshing.phantom import Ventricles, rotation, sphere_shell
 from meshing.quality import dihedral_angles, mean_edge_mm, tet_volumes
@@ -25,6 +25,7 @@ from meshing.resample import isotropic
 from meshing.stuffing import stuff
 from meshing.surfaces import FACES, boundary_faces, split_surfaces, topology
 from twin.errors import InputError, RunFailed
+from twin.imaging.repair import repair
 from twin.mesh import REGIONS, HeartMesh
 from twin.volume import LABELS, WALL, LabelVolume
 
@@ -375,9 +376,9 @@ def test_two_hearts_are_refused_and_islands_removed() -> None:
         check_labels(LabelVolume(twice, small().affine), "case.nrrd")
     data = one.copy()
     data[:3, :3, :3] = LABELS["myocardium"]
-    cleaned, repairs = clean(replace(small(), data=data))
-    assert np.array_equal(cleaned.data, clean(small())[0].data)
-    assert any("islands of wall removed: 27 voxels" in repair for repair in repairs)
+    cleaned, repairs = repair(replace(small(), data=data))
+    assert np.array_equal(cleaned.data, repair(small())[0].data)
+    assert any("islands of wall removed: 27 voxels" in str(one) for one in repairs)
 
 
 def test_a_wall_of_one_voxel_is_refused() -> None:
@@ -393,7 +394,7 @@ def test_silly_edge_lengths_are_refused() -> None:
 
 
 def test_split_keeps_every_face_once() -> None:
-    heart = build_implicit(clean(canonical(small()))[0])
+    heart = build_implicit(repair(canonical(small()))[0])
     body = stuff(heart, heart.low_mm, heart.high_mm, 3.0)
     triangles = boundary_faces(body.tets, body.on_surface)
     parts = split_surfaces(body.points, triangles, heart)

@@ -22,7 +22,9 @@ LARGE_MM = Param(
     10.0, "mm", 6.0, 15.0, "chosen here: beyond it a slice is more likely mislabelled or of another heart phase than displaced"
 )
 NOISE_MM = Param(1.2, "mm", 0.5, 2.0, "chosen here: about a pixel; smaller shifts are within the scatter of contours and are left alone")
-TUKEY_MM = Param(2.5, "mm", 1.5, 4.0, "chosen here: twice the scatter of hand-drawn centres; slices farther off the curve do not count")
+TUKEY_MM = Param(
+    1.5, "mm", 1.0, 4.0, "chosen here: about the scatter of hand-drawn centres; slices over twice this off the curve do not count"
+)
 FEWEST = 6
 """Slices with blood that a curve needs to tell a moved slice from a bent heart."""
 OPEN_RIM = 0.05
@@ -141,7 +143,8 @@ def _off_curve(centre: Array, weight: Array) -> Array:
         trust = np.where(off < 2.0 * scale, (1.0 - (off / (2.0 * scale)) ** 2) ** 2, 0.0) * weight
         # a weak wish for a straight axis: with few slices left the bend is not free
         ridge = np.diag([0.0, 0.0, 0.02 * trust.sum()])
-        coefficients = np.linalg.solve(basis.T @ (trust[:, None] * basis) + ridge + 1e-9 * np.eye(3), basis.T @ (trust[:, None] * centre))
+        normal = basis.T @ (trust[:, None] * basis) + ridge + 1e-9 * np.eye(3)
+        coefficients = np.asarray(np.linalg.solve(normal, basis.T @ (trust[:, None] * centre)), np.float64)
         scale = max(0.8 * scale, float(TUKEY_MM))
     return np.where(weight[:, None] > 0, centre - basis @ coefficients, 0.0)
 
