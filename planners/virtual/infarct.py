@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from planners.virtual.statistics import MUSCLE_G_PER_ML, TERRITORIES
 from twin.errors import InputError
+from twin.imaging.aha import HeartAxes, heart_axes
 from twin.volume import LABELS, LabelVolume
 
 Array = NDArray[np.float64]
@@ -69,50 +70,9 @@ class InfarctSpec:
     isthmuses: Sequence[IsthmusSpec] = (IsthmusSpec(),)
 
 
-@dataclass(frozen=True)
-class HeartAxes:
-    """Simple axes of a heart made from its labels: rows of `frame` are s (septum), a (anterior), h (apex) in LPS."""
-
-    base_mm: Array
-    frame: Array
-    length_mm: float
-
-    def polar(self, points_mm: Array) -> tuple[Array, Array, Array]:
-        """Angle theta (0 septum, +90 degrees anterior), distance from the base in mm, radius in mm of points (n, 3)."""
-        s, a, h = self.frame @ (points_mm - self.base_mm).T
-        return np.arctan2(a, s), h, np.hypot(s, a)
-
-
 def _mm(volume: LabelVolume, index: NDArray[np.integer]) -> Array:
     """Centres of voxels (n, 3) in LPS mm."""
     return volume.to_mm(index.astype(np.float64))
-
-
-def heart_axes(volume: LabelVolume) -> HeartAxes:
-    """Long axis from the LV's blood and its open base, septum direction from the RV's blood.
-
-    The base is where LV blood touches background; its middle and the LV blood farthest from it span the long axis.
-    Raises InputError if a blood pool is missing or the LV is closed.
-    """
-    from scipy import ndimage
-
-    lv, background = volume.mask("lv_blood"), volume.data == LABELS["background"]
-    for name in ("lv_blood", "rv_blood", "lv_myocardium"):
-        if not volume.mask(name).any():
-            raise InputError(volume.source, name, "no voxel has this label", "give a biventricular segmentation with blood pools")
-    opening = lv & ndimage.binary_dilation(background)
-    if not opening.any():
-        raise InputError(volume.source, "lv_blood", "closed on all sides", "cut the segmentation at the mitral valve")
-    base = _mm(volume, np.argwhere(opening)).mean(axis=0)
-    blood = _mm(volume, np.argwhere(lv))
-    distance = np.linalg.norm(blood - base, axis=1)
-    # the mean of the farthest few: one voxel alone would tilt the axis
-    apex = blood[np.argsort(distance, kind="stable")[-max(20, len(blood) // 2000) :]].mean(axis=0)
-    h = (apex - base) / np.linalg.norm(apex - base)
-    rv = _mm(volume, np.argwhere(volume.mask("rv_blood"))).mean(axis=0) - base
-    s = rv - (rv @ h) * h
-    s /= np.linalg.norm(s)
-    return HeartAxes(base, np.stack([s, np.cross(s, h), h]), float(((blood - base) @ h).max()))
 
 
 @dataclass(frozen=True)
@@ -227,12 +187,7 @@ def add_infarct(volume: LabelVolume, spec: InfarctSpec) -> tuple[LabelVolume, di
 
 def _segments(chart: _Chart, axes: HeartAxes, volume: LabelVolume, mask: Mask) -> dict[int, float]:
     """Share of the marked wall in each AHA segment, by thirds of the cavity's length and angle from the septum."""
-    theta, h, _ = axes.polar(_mm(volume, chart.index[mask]))
-    ring = np.clip((3.0 * h / axes.length_mm).astype(int), 0, 3)
-    degrees = np.degrees(theta) % 360.0
-    six = np.array([2, 1, 6, 5, 4, 3])[(degrees // 60.0).astype(int)]
-    four = np.array([14, 13, 16, 15, 14])[((degrees + 45.0) // 90.0).astype(int)]
-    segment = np.choose(ring, [six, six + 6, four, np.full(len(six), 17)])
+    segment = axes.segments(_mm(volume, chart.index[mask]))
     return {int(k): round(float((segment == k).mean()), 3) for k in np.unique(segment)}
 
 
