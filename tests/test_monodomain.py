@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numba
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from meshing import p1
 from meshing.box import VARIANTS, box_mesh, box_tets
@@ -17,7 +21,7 @@ from solvers.monodomain.correction import correct, find_lattice, interpolate, re
 from solvers.monodomain.interpolated import InterpolatedCurrent
 from solvers.monodomain.solver import Monodomain, Settings
 from solvers.monodomain.wave_fit import TURNS, Table, cells_of, matrix, symmetric
-from solvers.verify import convergence, correction, niederer, planar
+from solvers.verify import convergence, correction, niederer, planar, spiral
 from twin.errors import InputError
 from twin.experiment import Status, Stimulus
 
@@ -469,6 +473,19 @@ def test_orders_of_convergence():
 
 
 @pytest.mark.slow
+@pytest.mark.real
+def test_interpolated_states_agree_with_chaste_at_every_node():
+    data = os.environ.get("VTWIN_DATA")
+    if data is None:
+        pytest.skip("VTWIN_DATA is not set")
+    published = np.loadtxt(Path(data).parent / "reference/niederer/chaste_svi_h0.5mm_dt0.01ms_nodes.csv", delimiter=",", skiprows=1)
+    s, _ = niederer.run_slab(0.5, Settings(dt_ms=0.05, scheme="svi", threshold_mv=0.0), 60.0)
+    distance, node = cKDTree(s.points_mm).query(published[:, :3])
+    assert distance.max() < 1e-6
+    assert np.abs(niederer.first_ms(s)[node] - published[:, 3]).max() < 0.5
+
+
+@pytest.mark.slow
 def test_every_published_check_passes():
-    records = [*niederer.checks(fast=False), *planar.checks(), *correction.checks(fast=False)]
+    records = [*niederer.checks(fast=False), *planar.checks(), *correction.checks(fast=False), *spiral.checks(fast=False)]
     assert [r["name"] for r in records if not r["passed"]] == []

@@ -19,8 +19,10 @@ VERIFY = {
     "planar": "solvers.verify.planar",
     "correction": "solvers.verify.correction",
     "convergence": "solvers.verify.convergence",
+    "spiral": "solvers.verify.spiral",
     "eikonal": "solvers.verify.eikonal",
     "ecg": "solvers.verify.ecg",
+    "reentry": "solvers.verify.reentry",
 }
 REPORTS = {"niederer": "solvers.verify.niederer_table"}
 """Rooms that write a table and a picture: `report(folder, fast)`."""
