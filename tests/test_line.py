@@ -120,7 +120,7 @@ def test_a_run_killed_in_the_middle_of_induction_ends_the_same(finished: Path, t
 def test_other_settings_of_the_reduced_model_can_vote(finished: Path) -> None:
     (tissue,) = (finished / "stages").glob("tissue-*")
     site = next(i["site"] for i in json.loads(_plan(finished))["inductions"] if i["induced"])
-    settings = PacingSettings(ensemble=((10.0, 1.5),))
+    settings = PacingSettings(ensemble=((6.0, 120.0),))
     voted = induce(Calibration.load(tissue).twin, load_protocol("quick"), [site], settings)
     assert voted.induced
     assert all("of 2 settings of wait and blend" in i.note for i in voted.inductions if i.induced)

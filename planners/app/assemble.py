@@ -21,7 +21,7 @@ ALWAYS = (
     "Fibres follow a rule (Bayer 2012, made linear in depth); they were not measured.",
     "Inducibility comes from a reduced (re-excitable eikonal) model: curvature, source-sink mismatch and memory are not in it.",
     "Restitution of healthy and border tissue was computed from the ten Tusscher-Panfilov 2006 model, not measured in this patient.",
-    "Recovery is blended over 1.5 mm where tissues meet: fitted to a monodomain cable along the fibres, not to curved or oblique fronts.",
+    "Recovery is blended where tissues meet, and fronts are blocked, as fitted to monodomain sheets with one isthmus; not to whole hearts.",
     "Coronary arteries, the phrenic nerve and the conduction system were not given: distances to them are unknown.",
     "A lesion is taken as a non-conducting ellipsoid of the stated radius and depth.",
 )

@@ -23,7 +23,7 @@ from twin.plan import Induction
 
 @dataclass(frozen=True)
 class PacingSettings:
-    """solver: of the reduced model; tables: region -> restitution, None = the shipped ones; ensemble: further (wait_ms, blend_mm)
+    """solver: of the reduced model; tables: region -> restitution, None = the shipped ones; ensemble: further (wait_ms, blend_ms)
     settings that vote on every site's first sustained induction: they move how many sites induce, hardly the circuit.
     """
 
@@ -115,8 +115,8 @@ def _vote(
 ) -> InductionRun:
     """Ask every other setting of the ensemble whether each site's first sustained induction holds; the vote goes into its note."""
     votes: dict[str, int] = dict.fromkeys(run.inducing_sites, 1)
-    for wait_ms, blend_mm in settings.ensemble:
-        solver = replace(settings.solver, wait_ms=wait_ms, blend_mm=blend_mm)
+    for wait_ms, blend_ms in settings.ensemble:
+        solver = replace(settings.solver, wait_ms=wait_ms, blend_ms=blend_ms)
         model = model_of(twin, replace(settings, solver=solver), tissue_sample, blocked)
         for site in votes:
             votes[site] += bool(Site(model, nodes[site], protocol, site).pace().episodes)

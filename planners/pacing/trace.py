@@ -49,7 +49,7 @@ def roots(log: Activations) -> NDArray[np.int64]:
     return up
 
 
-def wave_of(log: Activations, stimulus_ms: float, within_ms: float = 10.0) -> NDArray[np.bool_]:
+def wave_of(log: Activations, stimulus_ms: float, within_ms: float = 25.0) -> NDArray[np.bool_]:
     """Rows of the wave that a stimulus started (it included), (k,) bool."""
     root = roots(log)
     born = (log.parent == STIMULUS) & (log.activation_ms >= stimulus_ms - 1e-6) & (log.activation_ms <= stimulus_ms + within_ms)

@@ -1,5 +1,7 @@
 """Re-excitable eikonal: many beats, block and re-entry from arrival times and restitution alone; one run is one thread.
 
+Repolarising tissue feels its neighbours: restitution is mixed over the distance that goes with its diffusion coefficient. A front that
+runs into tissue which has not recovered is lost there, and so is what lies within reach of it (solvers/verify/reentry.py).
 Not in the model: curvature (a front that leaves a channel is not slowed), source-sink mismatch, memory, anisotropic block.
 """
 
@@ -31,23 +33,26 @@ Stimuli = Sequence[tuple[float, NDArray[np.integer]]]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the eikonal itself does not fix; the defaults are fitted to monodomain cables (solvers/verify/junction.py).
+    """What the eikonal itself does not fix; the defaults are fitted to monodomain sheets (solvers/verify/reentry.py).
 
-    wait_ms: a front this early is held until the node has recovered (earlier still: blocked). extension_ms: a block lengthens the
-    node's refractoriness by this, once per beat. correct: a node that fired may be moved back when a later simplex makes it earlier by
-    more than threshold_ms (without: no convergence at velocity ratios of 4). blend_mm: space constant along the fibres over which
-    tables are mixed across region borders (1.53 mm in the calibration of the published infarct sheet); 0 = each node takes the
-    sickest tissue that it touches, which blocks an S2 that a monodomain cable conducts into border zone.
+    wait_ms: a front may wait so long in all for nodes to recover (what it waited fades as it runs freely); it is blocked where more
+    were needed. latency_ms: an electrode captures tissue that recovers within this time, then. extension_ms: a block lengthens by this,
+    once per beat, the refractoriness of the node and of what the front would have reached next before it recovered: it lies beside
+    depolarised tissue. correct: a node that fired may be moved back when a later simplex makes it earlier by more than threshold_ms
+    (without: no convergence at velocity ratios of 4). blend_ms: tables are mixed across region borders over sqrt(D blend_ms), D the
+    diffusion coefficient that goes with each tissue's velocity along and across the fibres; 0: each node takes the sickest tissue
+    that it touches.
     """
 
-    wait_ms: float = 20.0
-    extension_ms: float = 0.0
+    wait_ms: float = 5.0
+    latency_ms: float = 20.0
+    extension_ms: float = 100.0
     correct: bool = True
     threshold_ms: float = 0.02
-    blend_mm: float = 1.5
+    blend_ms: float = 150.0
 
     def __post_init__(self) -> None:
-        for name in ("wait_ms", "extension_ms", "threshold_ms", "blend_mm"):
+        for name in ("wait_ms", "latency_ms", "extension_ms", "threshold_ms", "blend_ms"):
             if not getattr(self, name) >= 0.0:
                 raise InputError("reentrant eikonal", name, f"{getattr(self, name)} is negative", "give 0 or more")
 
@@ -65,8 +70,9 @@ class State:
     """Everything that decides the future: per node (n,) and the pending firings. A run never changes the state that it starts from.
 
     time_ms last firing, end_ms of its action potential, ready_ms from when on it can fire, end_before_ms, ready_before_ms the same before
-    that firing; trial_ms time of the pending firing (inf: none), cause the node behind it (-1: a stimulus); held, stopped: a wait or a
-    block was counted since the last firing; now_ms: until when this state is known; last_stimulus_ms.
+    that firing; trial_ms time of the pending firing (inf: none), cause the node behind it (-1: a stimulus); lag_ms, trial_lag_ms how long
+    the front of either had waited; held, stopped: a wait or a block was counted since the last firing; now_ms: until when this state is
+    known; last_stimulus_ms.
     """
 
     time_ms: NDArray[np.float64]
@@ -76,6 +82,8 @@ class State:
     ready_before_ms: NDArray[np.float64]
     trial_ms: NDArray[np.float64]
     cause: NDArray[np.int32]
+    lag_ms: NDArray[np.float64]
+    trial_lag_ms: NDArray[np.float64]
     held: NDArray[np.bool_]
     stopped: NDArray[np.bool_]
     now_ms: float = -np.inf
@@ -169,16 +177,24 @@ class ReentrantEikonal:
             along[tets], across[tets] = speed.longitudinal_m_s, speed.transverse_m_s
         self._length2 = self.geometry.metric_lengths2(along, across)
         self._longest = np.sqrt(self._length2.max(axis=1))
-        self._set_tables(names, tables, float(np.median((across / along)[mesh.conducting()])))
+        self._set_tables(names, tables, along, across)
 
-    def _set_tables(self, names: Sequence[str], tables: Mapping[str, RestitutionTable], across_ratio: float) -> None:
+    def _set_tables(
+        self, names: Sequence[str], tables: Mapping[str, RestitutionTable], along: NDArray[np.float64], across: NDArray[np.float64]
+    ) -> None:
         column = {name: source_of(name, set(tables)) for name in names}
         used = list(dict.fromkeys(column.values()))
         place = np.array([used.index(column[name]) if name in column else 0 for name in SICKNESS])
-        conducting = self.geometry.conducting
-        weights = np.eye(len(used))[place[sickest(self.mesh, conducting)]]
-        if self.settings.blend_mm > 0 and len(used) > 1:
-            weights = blend(self.mesh, conducting, weights, self.settings.blend_mm, across_ratio)
+        mesh, conducting = self.mesh, self.geometry.conducting
+        if self.settings.blend_ms > 0 and len(used) > 1:
+            share, kind = np.ones(len(mesh.tets)), np.zeros((len(mesh.tets), len(used)))
+            for name in names:
+                tets = mesh.in_region(name)
+                share[tets] = self.settings.blend_ms / tables[column[name]].cv_per_sqrt_d ** 2
+                kind[tets, used.index(column[name])] = 1.0
+            weights = blend(mesh, conducting, kind, share * along**2, share * across**2)
+        else:
+            weights = np.eye(len(used))[place[sickest(mesh, conducting)]]
         self.weights = np.ascontiguousarray(weights, np.float32)
         sampled = [tables[name].sampled(TABLE_SIZE) for name in used]
         self._apd, self._cv = (np.ascontiguousarray([pair[i] for pair in sampled]) for i in (0, 1))
@@ -201,6 +217,8 @@ class ReentrantEikonal:
             ready_before_ms=np.full(n, kernel.NEVER_MS),
             trial_ms=np.full(n, np.inf),
             cause=np.full(n, kernel.STIMULUS, np.int32),
+            lag_ms=np.zeros(n),
+            trial_lag_ms=np.zeros(n),
             held=np.zeros(n, np.bool_),
             stopped=np.zeros(n, np.bool_),
         )
@@ -267,8 +285,9 @@ class _Run:
         if self.size + len(nodes) > len(self.heap_time):
             self._grow_heap(len(nodes))
         self.size, taken = kernel.stimulate(
-            nodes, at, self.model.geometry.start, s.ready_ms, s.trial_ms, s.cause, self.heap_time, self.heap_node, self.size
-        )
+            nodes, at, self.model.settings.latency_ms, self.model.geometry.start, s.ready_ms, s.trial_ms, s.cause, s.trial_lag_ms,
+            self.heap_time, self.heap_node, self.size,
+        )  # fmt: skip
         return int(taken)
 
     def _grow_heap(self, extra: int) -> None:
@@ -285,7 +304,8 @@ class _Run:
             book = self.book
             why, self.size, node = kernel.advance(
                 geometry.start, geometry.around, geometry.tets, m._length2, m._longest, m._apd, m._cv, m._di_min, m.weights,
-                s.time_ms, s.end_ms, s.ready_ms, s.end_before_ms, s.ready_before_ms, s.trial_ms, s.cause, s.held, s.stopped, self.factor,
+                s.time_ms, s.end_ms, s.ready_ms, s.end_before_ms, s.ready_before_ms, s.trial_ms, s.cause, s.lag_ms,
+                s.trial_lag_ms, s.held, s.stopped, self.factor,
                 self.heap_time, self.heap_node, self.size, self.row, book.node, book.time, book.end, book.parent, book.cause, book.counts,
                 self.lap_ms, self.laps, until, s.last_stimulus_ms, settings.wait_ms, settings.extension_ms, threshold,
                 laps, tolerance, self.room,

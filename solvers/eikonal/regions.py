@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.linalg import cg
 
-from meshing.p1 import lumped_mass, stiffness
+from meshing.p1 import lumped_mass, nodal_mean, stiffness
 from twin.errors import InputError, RunFailed
 from twin.mesh import NON_CONDUCTING, REGIONS, HeartMesh
 
@@ -43,22 +43,27 @@ def sickest(mesh: HeartMesh, conducting: NDArray[np.bool_]) -> NDArray[np.int8]:
 
 
 def blend(
-    mesh: HeartMesh, conducting: NDArray[np.bool_], indicator: NDArray[np.float64], length_mm: float, across_ratio: float
+    mesh: HeartMesh,
+    conducting: NDArray[np.bool_],
+    indicator: NDArray[np.float64],
+    along2: NDArray[np.float64],
+    across2: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Smooth indicators (n, r) over the conducting tissue: (1 - div L^2 grad)^-1 with L = length along, length * across_ratio across.
+    """Smooth indicators (m, r) of tetrahedra into nodes (n, r): (1 - div L^2 grad)^-1, L^2 along and across the fibres (m,) mm^2.
 
-    The steady electrotonic spread of a cable with that space constant; rows sum to one as the given ones do.
+    The steady electrotonic spread in tissue of those space constants; rows sum to one as the given ones do.
     """
-    tets, fibre = mesh.tets[conducting], mesh.fibre[conducting]
-    across2 = (length_mm * across_ratio) ** 2
-    tensor = across2 * np.eye(3) + (length_mm**2 - across2) * np.einsum("mi,mj->mij", fibre, fibre)
+    tets, fibre, across = mesh.tets[conducting], mesh.fibre[conducting], across2[conducting, None, None]
+    tensor = across * np.eye(3) + (along2[conducting, None, None] - across) * np.einsum("mi,mj->mij", fibre, fibre)
     mass = lumped_mass(mesh.points_mm, tets)
     mass[mass == 0.0] = 1.0
     matrix = sp.csr_array(sp.diags_array(mass) + stiffness(mesh.points_mm, tets, tensor))
     jacobi = sp.diags_array(1.0 / matrix.diagonal())
-    out = np.zeros_like(indicator)
-    for r in range(1, indicator.shape[1]):
-        out[:, r], info = cg(matrix, mass * indicator[:, r], x0=indicator[:, r], rtol=1e-6, maxiter=2000, M=jacobi)
+    volume = mesh.tet_volumes_mm3[conducting]
+    sharp = nodal_mean(indicator[conducting], tets, volume, mesh.n_points)
+    out = np.zeros_like(sharp)
+    for r in range(1, sharp.shape[1]):
+        out[:, r], info = cg(matrix, mass * sharp[:, r], x0=sharp[:, r], rtol=1e-6, maxiter=2000, M=jacobi)
         if info != 0:
             raise RunFailed("blending of the restitution tables did not converge")
     # the first is what the others leave: the operator keeps constants

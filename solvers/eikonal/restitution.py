@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin.errors import InputError
+from twin.params import Param
 
 PACKAGE, FILE = "solvers.ionic", "data/restitution.json"
 PITCH_MS = 1.0
+CV_PER_SQRT_D = Param(
+    1.91, "1/ms^0.5", 1.3, 2.0, "the shipped table of healthy tissue (ten Tusscher-Panfilov 2006 epi): 0.591 m/s at 0.0953 mm^2/ms"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,13 +27,15 @@ class RestitutionTable:
 
     di_ms (k,) ascending diastolic intervals; apd_ms (k,) duration of the action potential that follows; cv_factor (k,) velocity
     relative to steady pacing at 600 ms. Below the first interval nothing is excited; above the last one the values stay as they are
-    (tissue that has rested longer). source: where the numbers come from.
+    (tissue that has rested longer). source: where the numbers come from. cv_per_sqrt_d: steady velocity over the square root of the
+    diffusion coefficient, ms^-1/2: how far the tissue is coupled follows from how fast it conducts.
     """
 
     di_ms: NDArray[np.float64]
     apd_ms: NDArray[np.float64]
     cv_factor: NDArray[np.float64]
     source: str
+    cv_per_sqrt_d: float = CV_PER_SQRT_D.value
 
     def __post_init__(self) -> None:
         for name in ("di_ms", "apd_ms", "cv_factor"):
@@ -47,7 +54,7 @@ class RestitutionTable:
     def monotone(self) -> RestitutionTable:
         """The same with APD and CV made non-decreasing in DI (measured ones are not, and a wave must not gain by resting less)."""
         apd, cv = (np.minimum.accumulate(values[::-1])[::-1] for values in (self.apd_ms, self.cv_factor))
-        return RestitutionTable(self.di_ms, apd, cv, self.source)
+        return replace(self, apd_ms=apd, cv_factor=cv)
 
     def sampled(self, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """APD and CV factor at `size` intervals of 1 ms pitch from the smallest DI on, monotone."""
@@ -57,17 +64,27 @@ class RestitutionTable:
         return apd.astype(np.float32), cv.astype(np.float32)
 
 
-def tables_from(document: Mapping[str, Mapping[str, object]], where: str) -> dict[str, RestitutionTable]:
+def tables_from(document: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, RestitutionTable]:
     """Tables by region from the layout of `restitution.json`; entries that are not tables are left out."""
     keys = ("di_ms", "apd_ms", "cv_factor")
+    made = document.get("made", {})
     found = {}
     for region, entry in document.items():
         if isinstance(entry, Mapping) and all(k in entry for k in keys):
             di, apd, cv = (np.array(entry[k], np.float64) for k in keys)
-            found[region] = RestitutionTable(di, apd, cv, str(entry.get("source", where)))
+            found[region] = RestitutionTable(di, apd, cv, str(entry.get("source", where)), _cv_per_sqrt_d(entry, made))
     if "healthy" not in found:
         raise InputError(where, "healthy", "no restitution table", f"give {', '.join(keys)} for healthy tissue")
     return found
+
+
+def _cv_per_sqrt_d(entry: Mapping[str, Any], made: Mapping[str, Any]) -> float:
+    """Of a table that says at which conductivity it was measured; the default of RestitutionTable if it does not."""
+    try:
+        d = made["conductivity_S_m"] / (made["surface_to_volume_1_mm"] * made["capacitance_uF_mm2"])
+        return float(entry["s1_cv_m_s"] / d**0.5)
+    except KeyError:
+        return CV_PER_SQRT_D.value
 
 
 def load_tables() -> dict[str, RestitutionTable]:

@@ -23,6 +23,9 @@ STIMULUS, OLDER = -1, -2
 NEVER_MS = -1.0e9
 """End of the last action potential of tissue at rest: finite, so that differences stay finite."""
 
+LAG_MS = 50.0
+"""Running freely, a front that has waited gathers strength again within about this time."""
+
 SHORT_DI_MS = 150.0
 CV_MOVED = 0.02
 GATE_SLACK = 1.01
@@ -95,22 +98,57 @@ def arrival(
 def stimulate(
     nodes: NDArray[np.int32],
     at: float,
+    wait: float,
     start: NDArray[np.int32],
     ready: NDArray[np.float64],
     trial: NDArray[np.float64],
     cause: NDArray[np.int32],
+    trial_lag: NDArray[np.float64],
     heap_time: NDArray[np.float64],
     heap_node: NDArray[np.int32],
     size: int,
 ) -> tuple[int, int]:
-    """Offer the stimulus to every node that conducts and has recovered; returns the heap's size and the number of nodes that took it."""
+    """Offer the stimulus to every node that conducts and recovers within `wait`, then with that latency.
+
+    Returns the heap's size and the number of nodes that took it.
+    """
     taken = 0
     for v in nodes:
-        if start[v + 1] > start[v] and at >= ready[v] and at < trial[v]:
-            trial[v], cause[v] = at, STIMULUS
-            size = push(heap_time, heap_node, size, at, v)
+        t = max(at, ready[v])
+        if start[v + 1] > start[v] and t - at <= wait and t < trial[v]:
+            trial[v], cause[v], trial_lag[v] = t, STIMULUS, 0.0
+            size = push(heap_time, heap_node, size, t, v)
             taken += 1
     return size, taken
+
+
+@njit(cache=True, nogil=True)
+def shadow(
+    start: NDArray[np.int32],
+    around: NDArray[np.int32],
+    tets: NDArray[np.int32],
+    length2: NDArray[np.float64],
+    v: int,
+    t: float,
+    factor: float,
+    wait: float,
+    extension: float,
+    time: NDArray[np.float64],
+    ready: NDArray[np.float64],
+    stopped: NDArray[np.bool_],
+) -> None:
+    """Stop also the nodes that a front blocked at v would have reached before they recover: else it creeps past v on coarse meshes."""
+    for j in range(start[v], start[v + 1]):
+        e = around[j]
+        iv = 0
+        while tets[e, iv] != v:
+            iv += 1
+        for step in range(1, 4):
+            iw = (iv + step) & 3
+            w = tets[e, iw]
+            if not stopped[w] and t - time[w] > LONGEST_GATE_MS and t + np.sqrt(length2[e, EDGE_OF[iv, iw]]) / factor + wait < ready[w]:
+                stopped[w] = True
+                ready[w] += extension
 
 
 @njit(cache=True, nogil=True)
@@ -131,6 +169,8 @@ def advance(
     ready_before: NDArray[np.float64],
     trial: NDArray[np.float64],
     cause: NDArray[np.int32],
+    lag: NDArray[np.float64],
+    trial_lag: NDArray[np.float64],
     held: NDArray[np.bool_],
     stopped: NDArray[np.bool_],
     factor_of: NDArray[np.float64],
@@ -187,7 +227,7 @@ def advance(
             log_node[row[p]] = p
             counts[FIRED] += 1
             held[p], stopped[p] = False, False
-        time[p] = tp
+        time[p], lag[p] = tp, trial_lag[p]
         end[p] = tp + look_up(apd, di_min, weights, p, tp - end_before[p])
         factor_of[p] = look_up(cv, di_min, weights, p, tp - end_before[p])
         recovery = 0.0
@@ -233,21 +273,27 @@ def advance(
                     if abs(second - factor) > CV_MOVED * factor:
                         t = arrival(length2, e, iv, ip, iq, ir, tp, tq, tr, 1.0 / (second * second))
                 waits = t < may_from
+                late = lag[p] * np.exp(-max(t - tp, 0.0) / LAG_MS)
                 if waits:
-                    if again or may_from - t <= wait:
+                    if again:
+                        t = may_from
+                    elif late + may_from - t <= wait:
+                        late += may_from - t
                         t = may_from
                     else:
                         if not stopped[v]:
                             stopped[v] = True
                             counts[BLOCKED] += 1
-                            ready[v] += extension
+                            if extension > 0.0:
+                                shadow(start, around, tets, length2, v, t, factor, wait, extension, time, ready, stopped)
+                                ready[v] += extension
                         continue
                 if t >= trial[v] or (again and t >= time[v] - threshold):
                     continue
                 if waits and not again and not held[v]:
                     held[v] = True
                     counts[WAITED] += 1
-                trial[v], cause[v] = t, p
+                trial[v], cause[v], trial_lag[v] = t, p, late
                 size = push(heap_time, heap_node, size, t, v)
         # only now: its neighbours had to be offered a time, else a later run would have lost the wave
         if max_laps > 0 and laps[p] >= max_laps:

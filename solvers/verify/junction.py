@@ -1,26 +1,23 @@
 """Where healthy tissue meets border zone: the shortest interval that crosses, re-excitable eikonal against monodomain on a cable.
 
-This fixes the two numbers that the eikonal itself leaves open, `Settings.wait_ms` and `Settings.blend_mm`: with 20 ms and 1.5 mm it
-blocks within 15 ms of where the monodomain cable blocks, for 1 and 2 mm edges and for two velocities of the border zone; without
-blending it blocks an S2 that the monodomain cable conducts.
+A cable of one width is the hardest case for what the eikonal leaves open: with the settings that were fitted to sheets
+(solvers/verify/reentry.py) it blocks an S3 up to 30 ms longer than the monodomain cable does; S2 crosses in both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from meshing.box import box_mesh
 from solvers.eikonal.reentrant import ReentrantEikonal, Settings
-from solvers.eikonal.restitution import load_tables
 from solvers.ionic import Cells
-from solvers.ionic.model import IonicModel
-from solvers.ionic.pacing import Cable
-from solvers.ionic.restitution import CAPACITANCE, CONDUCTIVITY, STIMULUS_MV_MS, SURFACE_TO_VOLUME, model_of
+from solvers.ionic.restitution import CAPACITANCE, CONDUCTIVITY, SURFACE_TO_VOLUME
 from solvers.monodomain.solver import Monodomain
 from solvers.monodomain.solver import Settings as MonodomainSettings
+from solvers.verify.reentry_cases import sheet_tables
+from solvers.verify.reentry_sheet import paced
 from twin.experiment import Activations, Stimulus
 from twin.mesh import HeartMesh
 from twin.params import Param
@@ -70,7 +67,7 @@ def eikonal_threshold(s2_ms: Sequence[float], intervals_ms: Sequence[float], sha
     mesh = _cable(spacing_mm)
     border = BORDER_M_S.value * share**0.5
     speeds = {"healthy": Velocity(HEALTHY_M_S.value, HEALTHY_M_S.value), "border_zone": Velocity(border, border)}
-    model, nodes = ReentrantEikonal(mesh, speeds, load_tables(), settings), _stimulated(mesh)
+    model, nodes = ReentrantEikonal(mesh, speeds, sheet_tables(), settings), _stimulated(mesh)
     train = [*DRIVE, *(DRIVE[-1] + np.cumsum(s2_ms))]
     state, _ = model.run(model.rest(), [(t, nodes) for t in train], train[-1] + intervals_ms[0])
 
@@ -83,7 +80,7 @@ def eikonal_threshold(s2_ms: Sequence[float], intervals_ms: Sequence[float], sha
 
 def monodomain_threshold(s2_ms: Sequence[float], intervals_ms: Sequence[float], share: float, spacing_mm: float = 0.2) -> float:
     """The same by monodomain; about a second per interval on one core."""
-    mesh, models = _cable(spacing_mm), [_paced("healthy"), _paced("border_zone")]
+    mesh, models = _cable(spacing_mm), [paced("healthy"), paced("border_zone")]
     x, nodes = mesh.points_mm[:, 0], _stimulated(mesh)
     healthy = CONDUCTIVITY.value / (SURFACE_TO_VOLUME.value * CAPACITANCE.value)
     d = np.where(mesh.in_region("border_zone"), share * healthy, healthy)
@@ -103,11 +100,3 @@ def monodomain_threshold(s2_ms: Sequence[float], intervals_ms: Sequence[float], 
         return _crossed(mesh, solver.run([Stimulus(nodes, (at,))], at + 330.0).activations, at)
 
     return _shortest(crosses, intervals_ms)
-
-
-def _paced(kind: str, beats: int = 60, dt_ms: float = 0.02) -> IonicModel:
-    """The cell model with the state after `beats` at 600 ms as its initial one."""
-    model = model_of(kind)
-    cell, period = Cable(model), round(DRIVE[1] / dt_ms)
-    cell.run(dt_ms, np.tile(np.arange(period) < round(2.0 / dt_ms), beats), STIMULUS_MV_MS, every=period)
-    return replace(model, initial_state=cell.state[0, :-2, 0].astype(float), rest_mv=float(cell.v[0]))
