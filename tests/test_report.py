@@ -14,7 +14,7 @@ from PIL import Image
 from meshing.anatomy import complete
 from meshing.sites import pacing_sites
 from planners.calibration import Calibration
-from planners.overlay import FORMATS, export
+from planners.overlay import DEFAULT, export
 from planners.report.build import headline, html
 from planners.report.raster import Camera, Shape, render, sphere, tube
 from planners.report.story import Story, Wave
@@ -128,7 +128,7 @@ def test_overlays_return_the_same_points(story: Story, tmp_path: Path) -> None:
     import pyvista as pv
 
     files = export(story.plan, story.mesh, tmp_path)
-    assert {f.parent.name for f in files} == set(FORMATS)
+    assert {f.parent.name for f in files} == set(DEFAULT)
     endo = story.mesh.points_mm[story.mesh.surface_nodes("lv_endo")]
     assert np.abs(np.asarray(pv.read(tmp_path / "vtp" / "lv_endo.vtp").points) - endo).max() < 0.01
     stl = np.asarray(pv.read(tmp_path / "stl" / "lv_endo.stl").points)

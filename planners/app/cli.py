@@ -124,6 +124,7 @@ def convert(
     target: Annotated[Path, typer.Argument(help="File to write; its ending names the format. A folder for an experiment.")],
     labels: Annotated[str | None, typer.Option(help="Label numbers, lv_blood=1,rv_blood=2,myocardium=3.")] = None,
     spacing: Annotated[str, typer.Option(help="Voxel size of labels made from a surface, with unit.")] = "1 mm",
+    map_name: Annotated[str | None, typer.Option("--map", help="Which map of a mapping system's study: its name, or #2.")] = None,
     json: Json = False,
 ) -> int:
     """Convert between formats; a closed heart surface becomes labels, an experiment a folder that openCARP runs.
@@ -132,7 +133,7 @@ def convert(
     """
     from planners.app import convert_command
 
-    return convert_command.convert(source, target, Console(json), labels, spacing)
+    return convert_command.convert(source, target, Console(json), labels, spacing, map_name)
 
 
 @app.command()
@@ -153,16 +154,18 @@ def inspect(
 @app.command()
 def export(
     out: Annotated[Path, typer.Argument(help="Folder of a finished plan.")],
-    formats: Annotated[list[str] | None, typer.Option("--format", help="stl, vtp or slicer; all if not given.")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="stl, vtp, slicer, csv, ply, obj or dicom; the first four if not given.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Write the overlays of a finished plan again.
 
     Example: vtwin export out/demo --format slicer
     """
-    from planners.app import plan_command
+    from planners.app import leave_command
 
-    return plan_command.export(out, formats or [], Console(json))
+    return leave_command.export(out, formats or [], Console(json))
 
 
 @app.command()
@@ -194,6 +197,37 @@ def extract(
     from planners.app import extract_command
 
     return extract_command.extract(reports, out, fresh, Console(json))
+
+
+@app.command()
+def view(
+    out: Annotated[Path, typer.Argument(help="Folder of a finished plan.")],
+    json: Json = False,
+) -> int:
+    """Open the report with its interactive 3-D view in the browser: one local file, no network.
+
+    Example: vtwin view out/demo
+    """
+    from planners.app import leave_command
+
+    return leave_command.view(out, Console(json))
+
+
+@app.command()
+def stream(
+    out: Annotated[Path, typer.Argument(help="Folder of a finished plan.")],
+    host: Annotated[str, typer.Option(help="Where the OpenIGTLink listener is.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its port.")] = 18944,
+    remote: Annotated[bool, typer.Option("--remote", help="Allow a host that is not this machine.")] = False,
+    json: Json = False,
+) -> int:
+    """Send surfaces and targets of a finished plan to an OpenIGTLink listener, such as 3D Slicer.
+
+    Example: vtwin stream out/demo --port 18944
+    """
+    from planners.app import leave_command
+
+    return leave_command.stream(out, host, port, remote, Console(json))
 
 
 @app.command()

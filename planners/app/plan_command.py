@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
@@ -16,6 +15,7 @@ import numba
 from planners.app import assemble, expect, waves
 from planners.app.console import Console
 from planners.app.evidence import gather
+from planners.app.leave_command import load_plan
 from planners.app.output import claim, finish
 from planners.app.pipeline import Line
 from planners.overlay import export as write_overlay
@@ -27,9 +27,7 @@ from twin.atomic import write_json
 from twin.case import Case, load_case
 from twin.errors import InputError
 from twin.io.vtu import write_vtu
-from twin.mesh import HeartMesh
 from twin.patient import Patient
-from twin.plan import Circuit, Induction, Plan, Target
 from twin.run import RunRecord
 from twin.stages import Stages
 
@@ -164,30 +162,6 @@ def induce(path: Path, out: Path, console: Console, *, seed: int, fresh: bool) -
         for i in run.inductions
     ]
     console.result(value, [*lines, f"wrote {out / 'inductions.json'}"])
-    return 0
-
-
-def load_plan(out: Path) -> Plan:
-    """Read plan.json of a finished run."""
-    path = out / "plan.json"
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(out, "plan.json", "not there", "finish `vtwin plan CASE.toml -o OUT` first") from None
-    except ValueError:
-        raise InputError(path, "file", "not JSON", "run `vtwin plan` again") from None
-    value["inductions"] = [Induction(**i) for i in value["inductions"]]
-    value["circuits"] = [Circuit(**c) for c in value["circuits"]]
-    value["targets"] = [Target(**t) for t in value["targets"]]
-    return Plan(**value)
-
-
-def export(out: Path, formats: list[str], console: Console) -> int:
-    """Write overlays of a finished plan again."""
-    made = load_plan(out)
-    key = made.run["stages"]["mesh"]
-    files = write_overlay(made, HeartMesh.load(out / "stages" / f"mesh-{key}" / "mesh.npz"), out / "overlay", formats)
-    console.result([str(f) for f in files], [str(f) for f in files])
     return 0
 
 

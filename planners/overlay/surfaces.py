@@ -1,80 +1,93 @@
-"""Surfaces, circuits and lesions as STL and VTK polydata, mm in LPS."""
+"""Surfaces, circuits and lesions as STL, PLY, OBJ and VTK polydata, mm in LPS."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from planners.report.raster import sphere
+from twin.io.surfaces import Surface, write_surface
 from twin.mesh import SURFACES, HeartMesh
 from twin.plan import Plan
 
 
-def _saved(path: Path, save: Callable[[Path], None]) -> Path:
-    """Write through a temporary name, so that a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+def named(mesh: HeartMesh) -> dict[str, Surface]:
+    """The mesh's named surfaces with the ventricular coordinates of their points."""
+    out = {}
+    for name in SURFACES:
+        if len(mesh.surfaces[name]):
+            used, index = np.unique(mesh.surfaces[name], return_inverse=True)
+            data = {key: values[used] for key, values in mesh.coordinates.items()}
+            out[name] = Surface(mesh.points_mm[used], index.reshape(-1, 3).astype(np.int32), data)
+    return out
 
 
-def _polydata(mesh: HeartMesh, name: str) -> Any:
-    import pyvista as pv
-
-    used, index = np.unique(mesh.surfaces[name], return_inverse=True)
-    surface = pv.PolyData.from_regular_faces(mesh.points_mm[used], index.reshape(-1, 3))
-    for key, values in mesh.coordinates.items():
-        surface.point_data[key] = values[used]
-    return surface
-
-
-def _lesions(plan: Plan) -> Any:
-    """One ball per lesion, of its radius, centred on its place on the surface."""
-    import pyvista as pv
-
-    balls = []
-    for target in plan.targets:
-        for position in target.positions_mm:
-            shape = sphere(np.asarray(position, float), target.radius_mm, (0.0, 0.0, 0.0))
-            ball = pv.PolyData.from_regular_faces(shape.vertices_mm, shape.triangles)
-            ball.cell_data["order"] = np.full(len(shape.triangles), target.order)
-            balls.append(ball)
-    return balls[0].append_polydata(*balls[1:]) if balls else None
+def lesion_balls(plan: Plan) -> Surface | None:
+    """One ball per lesion, of its radius, centred on its place on the surface; cell data `order`. None without lesions."""
+    balls = [
+        (sphere(np.asarray(position, float), target.radius_mm, (0.0, 0.0, 0.0)), target.order)
+        for target in plan.targets
+        for position in target.positions_mm
+    ]
+    if not balls:
+        return None
+    starts = np.cumsum([0, *(len(ball.vertices_mm) for ball, _ in balls[:-1])])
+    return Surface(
+        np.concatenate([ball.vertices_mm for ball, _ in balls]),
+        np.concatenate([ball.triangles + start for (ball, _), start in zip(balls, starts)]).astype(np.int32),
+        {},
+        {"order": np.concatenate([np.full(len(ball.triangles), order) for ball, order in balls])},
+    )
 
 
-def _line(points: Any) -> Any:
-    import pyvista as pv
-
-    return pv.MultipleLines(np.asarray(points, float))
+def _written(suffix: str, plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
+    """Every named surface and the lesions in one format."""
+    shapes = named(mesh)
+    balls = lesion_balls(plan)
+    if balls is not None:
+        shapes["lesions"] = balls
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, surface in shapes.items():
+        write_surface(folder / f"{name}{suffix}", surface)
+    return [folder / f"{name}{suffix}" for name in shapes]
 
 
 def write_stl(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
     """Binary STL of each named surface and of the lesions."""
-    files = [
-        _saved(folder / f"{name}.stl", lambda p, n=name: _polydata(mesh, n).save(p))  # type: ignore[misc]
-        for name in SURFACES
-        if len(mesh.surfaces[name])
-    ]
-    lesions = _lesions(plan)
-    return [*files, _saved(folder / "lesions.stl", lesions.save)] if lesions is not None else files
+    return _written(".stl", plan, mesh, folder)
+
+
+def write_ply(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
+    """PLY of each named surface and of the lesions."""
+    return _written(".ply", plan, mesh, folder)
+
+
+def write_obj(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
+    """Wavefront OBJ of each named surface and of the lesions."""
+    return _written(".obj", plan, mesh, folder)
 
 
 def write_vtp(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
     """VTK polydata of each named surface with its coordinates, of the lesions with their order, and of circuits and isthmuses."""
-    objects = {name: _polydata(mesh, name) for name in SURFACES if len(mesh.surfaces[name])}
-    lesions = _lesions(plan)
-    if lesions is not None:
-        objects["lesions"] = lesions
+    files = _written(".vtp", plan, mesh, folder)
     for circuit in plan.circuits:
         for kind, points in (("circuit", circuit.path_mm), ("isthmus", circuit.isthmus_mm)):
             if len(points) > 1:
-                objects[f"{kind}_{circuit.id}"] = _line(points)
-    return [_saved(folder / f"{name}.vtp", data.save) for name, data in objects.items()]
+                files.append(_line(folder / f"{kind}_{circuit.id}.vtp", points))
+    return files
+
+
+def _line(path: Path, points: Any) -> Path:
+    """A polyline as VTK polydata, written through a temporary name so that a reader never sees half a file."""
+    import pyvista as pv
+
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        pv.MultipleLines(np.asarray(points, float)).save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -75,11 +75,23 @@ def read_obj(path: Path) -> Surface:
     return Surface(_numbers(flat, path, "v").reshape(-1, 3), index_array(np.array(faces, np.int64).reshape(-1, 3), path))
 
 
-def write_stl(path: Path, surface: Surface) -> None:
-    """Write binary STL: single precision, normals by the right-hand rule, a header that does not start with `solid`."""
+def stl_bytes(surface: Surface) -> bytes:
+    """Binary STL: single precision, normals by the right-hand rule, a header that does not start with `solid`."""
     corners = surface.points_mm[surface.triangles]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
     records = np.zeros(len(corners), RECORD)
     records["normal"], records["corners"] = normal, corners
-    write_bytes(path, b"vtwin surface, LPS, mm".ljust(80) + len(corners).to_bytes(4, "little") + records.tobytes())
+    return b"vtwin surface, LPS, mm".ljust(80) + len(corners).to_bytes(4, "little") + records.tobytes()
+
+
+def write_stl(path: Path, surface: Surface) -> None:
+    """Write binary STL."""
+    write_bytes(path, stl_bytes(surface))
+
+
+def write_obj(path: Path, surface: Surface) -> None:
+    """Write Wavefront OBJ: vertices with six decimals, faces 1-based."""
+    vertices = "".join(f"v {x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in surface.points_mm)
+    faces = "".join(f"f {i} {j} {k}\n" for i, j, k in surface.triangles + 1)
+    write_bytes(path, f"# vtwin surface, LPS, mm\n{vertices}{faces}".encode())

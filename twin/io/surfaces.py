@@ -104,10 +104,10 @@ def read_surface(path: Path) -> Surface:
 def write_surface(path: Path, surface: Surface) -> None:
     """Write .vtp (with data arrays), .stl or .ply by suffix."""
     from twin.io.ply import write_ply
-    from twin.io.stl import write_stl
+    from twin.io.stl import write_obj, write_stl
     from twin.io.vtp import write_vtp
 
-    writers = {".vtp": write_vtp, ".stl": write_stl, ".ply": write_ply}
+    writers = {".vtp": write_vtp, ".stl": write_stl, ".ply": write_ply, ".obj": write_obj}
     if path.suffix.lower() not in writers:
         raise InputError(path, "file", f"surfaces are not written as {path.suffix or 'no suffix'}", did_you_mean(path.suffix, writers))
     writers[path.suffix.lower()](path, surface)

@@ -1,0 +1,256 @@
+"""What leaves the program: every format read back by somebody else's reader, and by a listener for OpenIGTLink."""
+
+import json
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from analytic_hearts import ventricles
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshing.anatomy import complete
+from meshing.tet_grid import mesh_labels, tet_grid
+from planners.app.cli import run
+from planners.overlay import FORMATS, export, openigtlink
+from planners.overlay.dicom import read_encapsulated_stl
+from planners.overlay.tables import COLUMNS
+from twin.atomic import write_json
+from twin.errors import InputError, RunFailed
+from twin.mesh import REGIONS, SURFACES
+from twin.plan import Circuit, Plan, Target
+from twin.volume import LABELS
+
+WITHIN_MM = 0.01
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    heart = complete(ventricles(5.0))
+    apical = heart.coordinates["apicobasal"][heart.tets].mean(axis=1) < 0.3
+    return heart.with_region(apical, "scar")
+
+
+@pytest.fixture(scope="module")
+def plan(mesh):
+    endo, epi = (mesh.points_mm[mesh.surface_nodes(name)] for name in ("lv_endo", "epi"))
+    circuit = Circuit("VT1", 340.0, endo[:6].tolist(), endo[:3].tolist(), 6.0, endo[0].tolist(), endo[2].tolist(), 7)
+    targets = [
+        Target("T1", endo[:2].tolist(), "lv_endo", 4.0, 6.0, 1, 'cuts, "VT1"', ("VT1",)),
+        Target("T2", epi[:1].tolist(), "epi", 3.0, 5.0, 2, "exit", ("VT1",)),
+    ]
+    return Plan({"name": "test"}, {}, {}, [], [circuit], targets, [], {}, [], {})
+
+
+@pytest.fixture(scope="module")
+def written(mesh, plan, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("overlay")
+    export(plan, mesh, folder, list(FORMATS))
+    return folder
+
+
+def same_cloud(found, expected):
+    """Largest distance from each point of one cloud to the nearest of the other, both ways."""
+    from scipy.spatial import cKDTree
+
+    return max(cKDTree(found).query(expected)[0].max(), cKDTree(expected).query(found)[0].max())
+
+
+@pytest.mark.parametrize("name", ["stl", "ply", "obj", "vtp"])
+def test_surfaces_come_back_by_other_readers(written, mesh, name):
+    import meshio
+    import pyvista as pv
+
+    for surface in SURFACES:
+        path = written / name / f"{surface}.{name}"
+        points = np.asarray(pv.read(path).points if name == "vtp" else meshio.read(path).points, float)
+        assert same_cloud(points, mesh.points_mm[mesh.surface_nodes(surface)]) < WITHIN_MM
+
+
+def test_curves_and_targets_come_back(written, plan):
+    import csv
+
+    import pyvista as pv
+
+    assert np.abs(np.asarray(pv.read(written / "vtp" / "circuit_VT1.vtp").points) - plan.circuits[0].path_mm).max() < WITHIN_MM
+    markup = json.loads((written / "slicer" / "targets.mrk.json").read_text())["markups"][0]
+    positions = [p for t in plan.targets for p in t.positions_mm]
+    assert np.abs(np.array([c["position"] for c in markup["controlPoints"]]) - positions).max() < WITHIN_MM
+    with (written / "csv" / "targets.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[0]["why"] == 'cuts, "VT1"'
+    assert np.abs(np.array([[float(r[f"{x}_mm"]) for x in "xyz"] for r in rows]) - positions).max() < WITHIN_MM
+
+
+def test_dicom_surfaces_come_back_in_the_frame_of_the_segmentation(written, mesh):
+    import pydicom
+
+    seg = pydicom.dcmread(written / "dicom" / "heart.seg.dcm")
+    for surface in SURFACES:
+        path = written / "dicom" / f"{surface}.stl.dcm"
+        corners = read_encapsulated_stl(path.read_bytes()).reshape(-1, 3)
+        assert same_cloud(corners, mesh.points_mm[mesh.surface_nodes(surface)]) < WITHIN_MM
+        ds = pydicom.dcmread(path)
+        assert (ds.FrameOfReferenceUID, ds.StudyInstanceUID) == (seg.FrameOfReferenceUID, seg.StudyInstanceUID)
+        assert ds.MeasurementUnitsCodeSequence[0].CodeValue == "mm"
+        assert str(ds.PatientName) == ds.PatientID == ""
+
+
+def test_the_dicom_segmentation_holds_the_wall_and_its_scar(written, mesh):
+    import highdicom as hd
+
+    seg = hd.seg.segread(written / "dicom" / "heart.seg.dcm")
+    names = {seg.get_segment_description(n).segment_label: n for n in seg.segment_numbers}
+    frame = seg.pixel_array.astype(bool).sum(axis=(1, 2))
+    owner = np.array([f.SegmentIdentificationSequence[0].ReferencedSegmentNumber for f in seg.PerFrameFunctionalGroupsSequence])
+    volume = {name: frame[owner == n].sum() * 1.0 for name, n in names.items()}  # voxels of 1 mm^3
+    scar = mesh.region == REGIONS["scar"]
+    assert volume["scar"] == pytest.approx(mesh.tet_volumes_mm3[scar].sum(), rel=0.02)
+    assert sum(volume.values()) == pytest.approx(mesh.tet_volumes_mm3.sum(), rel=0.01)
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian: dicom3tools) is not installed")
+def test_dciodvfy_finds_no_error(written):
+    for path in sorted((written / "dicom").glob("*.dcm")):
+        said = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+        errors = [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")]
+        assert errors == [], path.name
+
+
+def test_equal_plans_give_equal_bytes(written, mesh, plan, tmp_path):
+    export(plan, mesh, tmp_path, list(FORMATS))
+    for path in sorted(written.rglob("*")):
+        if path.is_file() and not path.name.startswith(("circuit", "isthmus")):  # VTK's own writer
+            assert (tmp_path / path.relative_to(written)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_voxels_hold_the_tetrahedron_of_their_centre(mesh):
+    grid, affine = tet_grid(mesh, 2.5)
+    index = np.argwhere(grid >= 0)[::37]
+    centres = index * 2.5 + affine[:3, 3]
+    corners = mesh.points_mm[mesh.tets[grid[tuple(index.T)]]]
+    edges = np.moveaxis(corners[:, 1:] - corners[:, :1], 1, 2)
+    weights = np.linalg.solve(edges, (centres - corners[:, 0])[..., None])[..., 0]
+    assert weights.min() > -1e-6
+    assert weights.sum(axis=1).max() < 1 + 1e-6
+    labels = mesh_labels(mesh, 2.5)
+    assert set(np.unique(labels.data)) == {LABELS[n] for n in ("background", "lv_myocardium", "rv_myocardium", "scar")}
+
+
+class Listener(threading.Thread):
+    """Takes every message of one connection: (type, device, body), checked against its checksum."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.received = []
+
+    def run(self):
+        link, _ = self.server.accept()
+        with link, link.makefile("rb") as stream:
+            while head := stream.read(58):
+                _, kind, device, _, size, crc = struct.unpack(">H12s20sQQQ", head)
+                body = stream.read(size)
+                assert openigtlink.crc64(body) == crc
+                self.received.append((kind.rstrip(b"\0").decode(), device.rstrip(b"\0").decode(), body))
+
+
+def test_a_listener_gets_surfaces_and_targets_in_order(mesh, plan):
+    listener = Listener()
+    listener.start()
+    assert openigtlink.stream(plan, mesh, port=listener.port) == 5
+    listener.join(5)
+    assert [(kind, device) for kind, device, _ in listener.received] == [*(("POLYDATA", s) for s in SURFACES), ("POINT", "targets")]
+    body = listener.received[0][2]
+    n, *_, polygons, size, _, _, _ = struct.unpack(">10I", body[:40])
+    points = np.frombuffer(body, ">f4", 3 * n, 40).reshape(-1, 3) * [-1, -1, 1]
+    faces = np.frombuffer(body, ">u4", size // 4, 40 + 12 * n).reshape(-1, 4)
+    assert (len(faces), set(faces[:, 0])) == (polygons, {3})
+    assert faces[:, 1:].max() == n - 1
+    assert same_cloud(points, mesh.points_mm[mesh.surface_nodes("lv_endo")]) < WITHIN_MM
+
+
+def test_points_are_what_another_implementation_reads(plan):
+    messages = pytest.importorskip("pyigtl").messages
+    data = openigtlink.message("POINT", "targets", openigtlink.points_body(plan), 1.5)
+    header = messages.MessageBase.parse_header(data[:58])
+    assert header["message_type"] == "POINT"
+    found = messages.PointMessage()
+    found._unpack_content(data[58:])
+    expected = np.array([p for t in plan.targets for p in t.positions_mm]) * [-1, -1, 1]
+    assert np.abs(np.asarray(found.positions) - expected).max() < WITHIN_MM
+
+
+def test_the_checksum_is_that_of_ecma_182():
+    assert openigtlink.crc64(b"123456789") == 0x6C40DF5F0B497347
+
+
+@given(st.binary(max_size=64), st.floats(0, 4e9))
+def test_a_message_says_its_own_size(body, seconds):
+    data = openigtlink.message("STATUS", "x" * 30, body, seconds)
+    assert struct.unpack(">Q", data[42:50])[0] == len(body) == len(data) - 58
+
+
+def test_nothing_leaves_this_machine_unasked(mesh, plan):
+    with pytest.raises(InputError, match="--remote"):
+        openigtlink.stream(plan, mesh, "192.0.2.1")
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(RunFailed, match="nothing listens"):
+        openigtlink.stream(plan, mesh, port=port)
+
+
+@pytest.fixture
+def finished(mesh, plan, tmp_path):
+    """The folder of a finished plan, as far as what leaves it needs."""
+    out = tmp_path / "out"
+    (out / "stages" / "mesh-abc").mkdir(parents=True)
+    mesh.save(out / "stages" / "mesh-abc" / "mesh.npz")
+    write_json(out / "plan.json", replace(plan, run={"stages": {"mesh": "abc"}}).as_dict())
+    (out / "report.html").write_text("<html></html>")
+    return out
+
+
+def test_commands_export_stream_and_view(finished, capsys, monkeypatch):
+    assert run(["export", str(finished), "--format", "dicom", "--format", "ply", "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)
+    assert all(Path(f).is_file() for f in files)
+    assert {Path(f).parent.name for f in files} == {"dicom", "ply"}
+    listener = Listener()
+    listener.start()
+    assert run(["stream", str(finished), "--port", str(listener.port), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sent"] == 5
+    seen = []
+    monkeypatch.setattr("webbrowser.open", lambda uri: seen.append(uri) or True)
+    assert run(["view", str(finished)]) == 0
+    assert seen == [(finished / "report.html").resolve().as_uri()]
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "says"),
+    [
+        (["export", "{out}", "--format", "dwg"], 2, "choose from"),
+        (["view", "{out}/nowhere"], 2, "vtwin plan"),
+        (["stream", "{out}/nowhere"], 2, "vtwin plan"),
+        (["stream", "{out}", "--host", "192.0.2.1"], 2, "--remote"),
+    ],
+)
+def test_wrong_calls_are_one_line(finished, capsys, args, status, says):
+    assert run([a.format(out=finished) for a in args]) == status
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_a_plan_whose_mesh_is_gone_says_so(finished, capsys):
+    shutil.rmtree(finished / "stages")
+    assert run(["export", str(finished)]) == 2
+    assert "mesh of this plan" in capsys.readouterr().err
