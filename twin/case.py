@@ -2,10 +2,11 @@
 
 [patient]       name, virtual = false, note
 [segmentation]  file, labels = { lv_blood = 1, ... }, virtual_infarct = { ... }
-[eam]           file, surface, rhythm, virtual            (.csv of vtwin, or a surface bundle .npz)
+[eam]           file, map, surface, rhythm, virtual       (CARTO zip or folder, EnSite folder, OpenEP .mat, .vtp, .csv, bundle .npz)
 [ecg]           file, normalised, fs_hz, rhythm, virtual  (.csv of vtwin, or a surface bundle .npz)
 [record]        file
 [evidence]      lge, ct, cine                             (DICOM folder, zip or file, .nrrd, .nii, .nii.gz, .mha)
+                eam = { file = ..., map = ... }           (the same as [eam])
 [mesh]          edge = "2 mm"
 [tissue.REGION] cv_longitudinal = "0.6 m/s", or ["0.4 m/s", "0.8 m/s"] for a range; cv_transverse, conductivity_*
 [plan]          protocol, sites, strategies, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples
@@ -24,7 +25,7 @@ from typing import Any
 
 from twin.errors import InputError
 from twin.io.bundle import bundle_eam, bundle_ecg
-from twin.io.eam import ACCESS, SURFACES, read_eam
+from twin.io.eam import ACCESS, SURFACES, read_map
 from twin.io.ecg import read_ecg
 from twin.io.labels import check_heart, read_labels
 from twin.io.notes import Notes
@@ -40,10 +41,10 @@ from twin.volume import LABELS, LabelVolume
 SECTIONS: dict[str, tuple[str, ...]] = {
     "patient": ("name", "virtual", "note"),
     "segmentation": ("file", "labels", "virtual_infarct", "virtual"),
-    "eam": ("file", "surface", "rhythm", "virtual"),
+    "eam": ("file", "map", "surface", "rhythm", "virtual"),
     "ecg": ("file", "normalised", "fs_hz", "rhythm", "virtual"),
     "record": ("file",),
-    "evidence": ("lge", "ct", "cine"),
+    "evidence": ("lge", "ct", "cine", "eam"),
     "mesh": ("edge",),
     "tissue": tuple(REGIONS),
     "plan": (
@@ -226,7 +227,7 @@ def _labels(table: Mapping[str, Any], path: Path) -> dict[str, int] | None:
 
 def _options(table: Mapping[str, Any], path: Path, section: str) -> dict[str, Any]:
     """The keys of [eam] or [ecg] other than the file, checked."""
-    kinds: dict[str, type] = {"surface": str, "rhythm": str, "virtual": bool, "normalised": bool}
+    kinds: dict[str, type] = {"map": str, "surface": str, "rhythm": str, "virtual": bool, "normalised": bool}
     out = {key: _is(value, kinds[key], path, f"{section}.{key}") for key, value in table.items() if key in kinds}
     if "surface" in out and out["surface"] not in SURFACES:
         raise InputError(path, f"{section}.surface", f"{out['surface']!r}", did_you_mean(out["surface"], SURFACES))
@@ -241,6 +242,11 @@ def load_case(path: str | Path) -> Case:
     raw = _toml(path)
     check_keys(raw, (*SECTIONS, "expect", "accept"), path, "")
     tables = {name: _table(raw, name, path) for name in SECTIONS}
+    if "eam" in tables["evidence"]:
+        if "eam" in raw:
+            raise InputError(path, "evidence.eam", "is given beside [eam]", "keep one of them")
+        raw = {**raw, "eam": tables["evidence"].pop("eam")}
+        tables["eam"] = _table(raw, "eam", path)
     patient, segmentation = tables["patient"], tables["segmentation"]
     if "file" not in segmentation:
         raise InputError(path, "segmentation.file", "is missing", 'write [segmentation] file = "labels.nrrd"')
@@ -248,7 +254,7 @@ def load_case(path: str | Path) -> Case:
         if name in raw and "file" not in tables[name]:
             raise InputError(path, f"{name}.file", "is missing", f"name the file, or remove [{name}]")
     files = {
-        n: resolve(tables[n]["file"], path, f"{n}.file", folder=n == "segmentation")
+        n: resolve(tables[n]["file"], path, f"{n}.file", folder=n in ("segmentation", "eam"))
         for n in ("segmentation", "eam", "ecg", "record")
         if "file" in tables[n]
     }
@@ -288,7 +294,7 @@ def _read_eam(case: Case, path: Path, volume: LabelVolume, notes: Notes) -> Elec
     options = case.options["eam"]
     if path.suffix == ".npz":
         return bundle_eam(path, options.get("surface", "lv_endo"), volume, notes, options.get("rhythm", "sinus"))
-    eam = read_eam(path, notes)
+    eam = read_map(path, notes, options.get("map"), options.get("surface", "lv_endo"), options.get("rhythm", "sinus"))
     for key in ("surface", "rhythm"):
         if key in options and options[key] != getattr(eam, key):
             raise InputError(
@@ -336,7 +342,9 @@ def read_patient(case: Case) -> Patient:
 
     eam = ecg = record = None
     if case.eam_path is not None:
-        eam = Evidence(_read_eam(case, case.eam_path, volume, notes), case.eam_path.name, virtual=virtual("eam"))
+        # mapping systems put patients' names into the names of exports
+        named = case.eam_path.name if case.eam_path.suffix.lower() in (".csv", ".npz") else "export of a mapping system"
+        eam = Evidence(_read_eam(case, case.eam_path, volume, notes), named, virtual=virtual("eam"))
     if case.ecg_path is not None:
         ecg = Evidence(_read_ecg(case, case.ecg_path, notes), case.ecg_path.name, virtual=virtual("ecg"))
     if case.record_path is not None:

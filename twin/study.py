@@ -106,6 +106,8 @@ class MappingStudy:
     window_ms: Array = field(default_factory=lambda: np.zeros((0, 2)))
     labels: Mapping[str, Array] = field(default_factory=dict)
     recordings: Recordings = field(default_factory=lambda: NoRecordings(0))
+    leads: Ecg | None = None
+    """The surface ECG where the export keeps it apart from the points."""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -130,7 +132,9 @@ class MappingStudy:
                 progress("electrograms", index + 1, total)
 
     def ecg(self, rhythm: str = "sinus") -> Ecg | None:
-        """The twelve leads recorded with the first point that has them all, or None."""
+        """The twelve leads: the export's own, else those recorded with the first point that has them all, or None."""
+        if self.leads is not None:
+            return self.leads
         for index in range(min(len(self), 20)):
             found = self.recordings.read(index)
             if found is not None and (leads := found.ecg(rhythm)) is not None:

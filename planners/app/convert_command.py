@@ -1,4 +1,4 @@
-"""`vtwin convert`: labels, surfaces and meshes between formats; a closed surface to labels; experiments to and from openCARP."""
+"""`vtwin convert`: labels, surfaces and meshes between formats; a closed surface to labels; experiments to and from openCARP; maps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,43 @@ from twin.io.convert import EXPERIMENT_SUFFIXES, convert_mesh, kind_of, mesh_to_
 from twin.io.volume_mesh import SUFFIXES as MESH_SUFFIXES
 
 
-def convert(source: Path, target: Path, console: Console, labels: str | None = None, spacing: str = "1 mm") -> int:
+def convert(
+    source: Path, target: Path, console: Console, labels: str | None = None, spacing: str = "1 mm", map_name: str | None = None
+) -> int:
     """Convert one file; what was found, assumed and lost on the way is said."""
-    lines = _lines(source, target, labels, spacing)
+    lines = _study(source, target, console, map_name) or _lines(source, target, labels, spacing)
     console.result({"written": str(target), "notes": lines}, [*lines, f"wrote {target}"])
     return 0
+
+
+MAP_TARGETS = (".csv", ".mat", ".xml", ".zip")
+
+
+def _study(source: Path, target: Path, console: Console, map_name: str | None) -> list[str]:
+    """A map of a mapping system (or a surface that is to become one) to another format; empty if `source` is no map."""
+    from twin.io import studies
+    from twin.io.ensite import write_dif
+    from twin.io.surfaces import read_surface
+
+    if not source.exists():
+        return []
+    found = studies.reader_of(source)
+    own = source.suffix.lower() == ".csv" and studies.is_own(source)
+    a_map = own or (found is not None and (source.suffix.lower() not in studies.SURFACES or target.suffix.lower() in MAP_TARGETS))
+    if not a_map:
+        if map_name is not None:
+            raise InputError(source, "--map", "is asked, but the file is no study of a mapping system", "leave --map out")
+        return []
+    if _same(source, target):
+        raise InputError(target, "file", "is the source itself", "name another file")
+    try:
+        study = studies.read_study(source, map_name, progress=lambda what, done, total: console.bar(done, total, what))
+    except InputError as error:
+        if source.suffix.lower() not in studies.SURFACES or target.suffix.lower() != ".xml" or error.field != "lat_ms":
+            raise
+        write_dif(target, read_surface(source))
+        return ["a surface without times is written as geometry alone", studies.UNVERIFIED]
+    return [*studies.study_lines(study), *studies.write_study(target, study)]
 
 
 def _lines(source: Path, target: Path, labels: str | None, spacing: str) -> list[str]:

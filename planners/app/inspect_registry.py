@@ -78,6 +78,19 @@ def _dicom_folder(path: Path, start: bytes) -> bool:
     return False
 
 
+def _mat(path: Path, start: bytes) -> bool:
+    return start.startswith((b"MATLAB 5.0", b"MATLAB 7.3")) or (path.name.lower().endswith(".mat") and start.startswith(b"\x89HDF"))
+
+
+def _study(path: Path, start: bytes) -> bool:
+    """An export of a mapping system: only folders, archives, XML and CSV are looked into."""
+    if start and not (start.startswith((b"PK", b"7z")) or path.name.lower().endswith((".xml", ".csv"))):
+        return False
+    from planners.app.inspect_study import is_study
+
+    return is_study(path, start)
+
+
 VALUES, DATA = "planners.app.inspect_values", "planners.app.inspect_data"
 KINDS: tuple[Kind, ...] = (
     Kind("volume (NRRD)", starts(b"NRRD"), f"{VALUES}:read_volume_file"),
@@ -86,6 +99,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("DICOM file", _dicom, f"{VALUES}:read_dicom_path"),
     Kind("folder of a run", holds("run.json"), f"{DATA}:run_folder"),
     Kind("openCARP experiment", holds("*.par"), f"{DATA}:par_folder"),
+    Kind("study of a mapping system", _study, "planners.app.inspect_study:read_study_file"),
+    Kind("OpenEP study", _mat, "planners.app.inspect_study:read_study_file"),
     Kind("DICOM folder", _dicom_folder, f"{VALUES}:read_dicom_path"),
     Kind("folder", lambda path, start: path.is_dir(), f"{DATA}:folder"),
     Kind("surface", ends(".vtp", ".ply", ".stl", ".obj"), "twin.io.surfaces:read_surface"),

@@ -1,4 +1,4 @@
-"""Exports of mapping systems as they arrive: a folder, a zip, a zip in a zip, or 7-Zip under either name. Names and sizes are checked first.
+"""Exports of mapping systems as they arrive: a folder, a zip, a zip in a zip, 7-Zip under either name. Names and sizes are checked first.
 
 Members are opened one at a time and never read beyond what they claim. A 7-Zip archive is unpacked by a child process with bounded
 memory, time and disk, into a temporary folder that goes with the reader.
@@ -113,17 +113,20 @@ def kind_of_name(name: str) -> str:
     return "ECG_Export" if "ecg_export" in lower else "file"
 
 
-def open_study(path: Path) -> StudyFiles:
-    """The files of a folder, zip or 7-Zip archive. Raises InputError for dishonest names, counts and sizes, and for encryption."""
+def open_study(path: Path, flat: bool = True) -> StudyFiles:
+    """The files of a folder, zip or 7-Zip archive, by their plain names; not flat: by their paths within it.
+
+    Raises InputError for dishonest names, counts and sizes, and for encryption.
+    """
     if path.is_dir():
-        return _folder(path, path)
+        return _folder(path, path, flat)
     file_size(path, MAX_TOTAL_BYTES)
     with open(path, "rb") as handle:
         start = handle.read(8)
     if start.startswith(SEVEN_ZIP_MAGIC):
-        return _seven_zip(path, path)
+        return _seven_zip(path, path, flat)
     if start.startswith(ZIP_MAGIC):
-        return _zip(path, path)
+        return _zip(path, path, flat)
     raise InputError(path, "file", "is neither a folder, a zip nor a 7-Zip archive", "give the export as the mapping system wrote it")
 
 
@@ -136,14 +139,14 @@ def _hidden(parts: tuple[str, ...]) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
-def _plain(found: list[tuple[str, int]], where: Path) -> tuple[dict[str, str], dict[str, int], tuple[str, ...]]:
+def _plain(found: list[tuple[str, int]], where: Path, flat: bool) -> tuple[dict[str, str], dict[str, int], tuple[str, ...]]:
     if len(found) > MAX_FILES:
         raise InputError(where, "files", f"{len(found)} files, the limit is {MAX_FILES}", "pack one study")
     members: dict[str, str] = {}
     sizes: dict[str, int] = {}
     doubled: list[str] = []
     for inside, size in sorted(found, key=lambda item: (item[0].count("/"), item[0])):
-        name = PurePosixPath(inside).name
+        name = PurePosixPath(inside).name if flat else inside
         if name in members:
             doubled.append(name)
             continue
@@ -151,7 +154,7 @@ def _plain(found: list[tuple[str, int]], where: Path) -> tuple[dict[str, str], d
     return members, sizes, tuple(doubled)
 
 
-def _folder(path: Path, where: Path) -> StudyFiles:
+def _folder(path: Path, where: Path, flat: bool) -> StudyFiles:
     found = []
     for one in path.rglob("*"):
         inside = one.relative_to(path)
@@ -160,10 +163,10 @@ def _folder(path: Path, where: Path) -> StudyFiles:
             found.append((inside.as_posix(), one.stat().st_size))
             if len(found) > MAX_FILES:
                 break
-    members, sizes, doubled = _plain(found, where)
+    members, sizes, doubled = _plain(found, where, flat)
     inner = [name for name in members if name.lower().endswith((".zip", ".7z"))]
     if len(members) == 1 and inner:
-        return open_study(path / members[inner[0]])
+        return open_study(path / members[inner[0]], flat)
     return StudyFiles(where, members, sizes, folder=path, doubled=doubled)
 
 
@@ -186,7 +189,7 @@ def encrypted(where: Path) -> InputError:
     )
 
 
-def _zip(path: Path, where: Path) -> StudyFiles:
+def _zip(path: Path, where: Path, flat: bool) -> StudyFiles:
     try:
         archive = zipfile.ZipFile(path)
         infos = [info for info in archive.infolist() if not info.is_dir()]
@@ -200,14 +203,14 @@ def _zip(path: Path, where: Path) -> StudyFiles:
     if total > MAX_TOTAL_BYTES:
         raise InputError(where, "zip", f"unpacks to {total / 1e9:.0f} GB", "pack one study")
     found = [(info.filename, info.file_size) for info in infos if not _hidden(PurePosixPath(info.filename).parts)]
-    members, sizes, doubled = _plain(found, where)
+    members, sizes, doubled = _plain(found, where, flat)
     packed = [name for name in members if name.lower().endswith((".zip", ".7z"))]
     if packed and not any(name.lower().endswith((".mesh", ".csv")) for name in members):
-        return _inner(archive, members[packed[0]], sizes[packed[0]], len(packed), where)
+        return _inner(archive, members[packed[0]], sizes[packed[0]], len(packed), where, flat)
     return StudyFiles(where, members, sizes, archive=archive, doubled=doubled)
 
 
-def _inner(archive: zipfile.ZipFile, member: str, size: int, count: int, where: Path) -> StudyFiles:
+def _inner(archive: zipfile.ZipFile, member: str, size: int, count: int, where: Path, flat: bool) -> StudyFiles:
     """The archive within an archive: the export inside what was sent."""
     if count > 1:
         raise InputError(where, "zip", f"holds {count} archives", "give one of them")
@@ -226,12 +229,12 @@ def _inner(archive: zipfile.ZipFile, member: str, size: int, count: int, where: 
     start = target.open("rb").read(8)
     if not looks_packed(start):
         raise InputError(where, "zip", "the archive in it is none", AGAIN)
-    files = _seven_zip(target, where) if start.startswith(SEVEN_ZIP_MAGIC) else _zip(target, where)
+    files = _seven_zip(target, where, flat) if start.startswith(SEVEN_ZIP_MAGIC) else _zip(target, where, flat)
     files.keep.append(folder)
     return files
 
 
-def _seven_zip(path: Path, where: Path) -> StudyFiles:
+def _seven_zip(path: Path, where: Path, flat: bool) -> StudyFiles:
     try:
         import py7zr  # noqa: F401
     except ImportError:
@@ -250,7 +253,7 @@ def _seven_zip(path: Path, where: Path) -> StudyFiles:
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["the reader ended without a word"])[-1]
         raise InputError(where, "7-Zip", f"cannot be unpacked ({last[:120]})", AGAIN)
-    files = _folder(Path(folder.name), where)
+    files = _folder(Path(folder.name), where, flat)
     files.keep.append(folder)
     return files
 

@@ -1,4 +1,4 @@
-"""Electroanatomical maps: vtwin's CSV (`# vtwin-eam 1`), and the checks that any map must pass."""
+"""Electroanatomical maps: vtwin's CSV (`# vtwin-eam 1`), any mapping system's export as one, and the checks that any map must pass."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ SURFACES = (*ACCESS, "all")
 """What a map may lie on; "all" is the whole heart at once (a non-contact map, or another model's)."""
 COLUMNS = ("x_mm", "y_mm", "z_mm", "lat_ms")
 MIN_POINTS = 20
+MAGIC = b"# vtwin-eam"
 CARTO_NO_VALUE = -10000.0
 
 
@@ -52,6 +53,33 @@ def read_eam(path: Path, notes: Notes | None = None) -> ElectroanatomicalMap:
         points, table["lat_ms"], table["bipolar_mv"], meta.get("surface", "lv_endo"), meta.get("rhythm", "sinus"), _landmarks(meta, path)
     )
     return check_eam(eam, path, notes or Notes())
+
+
+def read_map(
+    path: Path, notes: Notes, map_name: str | None = None, surface: str = "lv_endo", rhythm: str = "sinus"
+) -> ElectroanatomicalMap:
+    """The map in vtwin's CSV, or one map of a mapping system's export (CARTO, EnSite, OpenEP) or of a surface with values, checked.
+
+    map_name: which map of a study with several; surface and rhythm: what an export does not say (a CSV says it itself).
+    Raises InputError, Suspicious.
+    """
+    from twin.io.studies import read_study
+
+    if path.is_file() and path.suffix.lower() == ".csv":
+        with open(path, "rb") as handle:
+            start = handle.read(2000).lower()
+        if b"export data element" not in start:
+            if map_name is not None:
+                raise InputError(path, "map", f"{map_name[:40]!r} is asked, but a CSV holds one map", "leave map out of [eam]")
+            return read_eam(path, notes)
+    study = read_study(path, map_name, notes)
+    timed, shell = int(np.isfinite(study.lat_ms).sum()), "with" if study.surface is not None else "without"
+    notes.add(f"{study.system}: map {study.name!r} of {len(study)} points, {timed} with a time, {shell} shell")
+    own = Notes(notes.accept)
+    eam = check_eam(study.eam(surface, rhythm), path, own)
+    for line in own.lines:
+        notes.add(line.replace(path.name, f"{study.system} export"))
+    return eam
 
 
 def check_eam(eam: ElectroanatomicalMap, where: Path, notes: Notes) -> ElectroanatomicalMap:

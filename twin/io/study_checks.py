@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from twin.errors import InputError, Suspicious
 from twin.io.ecg import check_ecg
 from twin.io.notes import Notes
 from twin.io.surfaces import Surface
+from twin.patient import Ecg
 from twin.study import MappingStudy, Recording
 
 Array = NDArray[np.float64]
@@ -25,12 +26,15 @@ SAMPLED = 8
 """Recordings that are looked at: a file is opened for each."""
 
 
+def words_of(text: str) -> frozenset[str]:
+    """Words of three letters or digits and more, in lower case."""
+    return frozenset(word.lower() for word in re.split(r"[^0-9A-Za-z\u00c0-\u024f]+", text) if len(word) > 2)
+
+
 def public_name(name: str, words: Iterable[str], place: int) -> str:
     """The name of a map as it may be shown: a word of the study's own name in it (a patient's, perhaps) hides it, its place is left."""
-    private = {word.lower() for word in words}
-    parts = {word.lower() for word in re.split(r"[^0-9A-Za-z\u00c0-\u024f]+", name)}
     clean = " ".join("".join(c for c in name if c.isprintable()).split())[:60]
-    return f"map {place}" if not clean or private & parts else clean
+    return f"map {place}" if not clean or words_of(name) & frozenset(words) else clean
 
 
 def choose_map(names: Sequence[str], raw: Sequence[str], counts: Sequence[int], wanted: str | None, where: Path, notes: Notes) -> int:
@@ -49,8 +53,9 @@ def choose_map(names: Sequence[str], raw: Sequence[str], counts: Sequence[int], 
         if not 0 <= place < len(names):
             raise InputError(where, "map", f"{wanted} is not in the list", f"maps: {listed[:600]}")
         return place
-    for fits in (lambda n: n == wanted, lambda n: n.lower() == wanted.lower()):
-        found = [k for k in range(len(names)) if fits(names[k]) or fits(raw[k])]
+    for lower in (False, True):
+        asked = wanted.lower() if lower else wanted
+        found = [k for k, pair in enumerate(zip(names, raw, strict=True)) if asked in ([n.lower() for n in pair] if lower else pair)]
         if len(found) > 1:
             problem = f"{len(found)} maps are called so"
             notes.suspect("eam_map_names", where, "map", problem, 'choose by place, map = "#2"')
@@ -76,13 +81,13 @@ def check_study(study: MappingStudy, where: Path, notes: Notes) -> None:
     _check_columns(study, where, notes)
 
 
-def _distance(points: Array, tree: cKDTree) -> float:
+def _distance(points: Array, tree: KDTree) -> float:
     return float(np.median(tree.query(points)[0]))
 
 
 def _check_frames(points: Array, surface: Surface, where: Path, notes: Notes) -> None:
     """Points must lie at the shell; what they would need to do so is said."""
-    tree = cKDTree(surface.points_mm)
+    tree = KDTree(surface.points_mm)
     here = _distance(points, tree)
     if here <= NEAR_MM:
         return
@@ -104,7 +109,7 @@ def _check_frames(points: Array, surface: Surface, where: Path, notes: Notes) ->
 
 def _check_shell_times(study: MappingStudy, surface: Surface, where: Path, notes: Notes) -> None:
     """Times on the shell are made of the points' times and must run the same way."""
-    _, near = cKDTree(surface.points_mm).query(study.points_mm)
+    _, near = KDTree(surface.points_mm).query(study.points_mm)
     for name, code, problem in (
         ("lat_ms", "eam_lat_sign", "times of the points run against those of the shell"),
         ("bipolar_mv", "eam_voltages", "voltages of the points run against those of the shell"),
@@ -161,17 +166,22 @@ def check_recordings(study: MappingStudy, where: Path, notes: Notes) -> None:
         stated = float(study.bipolar_mv[index])
         if found.bipolar and np.isfinite(stated) and stated > 0.02:
             ratios.append(_amplitude(found, study.window_ms[index]) / stated)
-        if not seen_ecg and (ecg := found.ecg()) is not None:
+        if not seen_ecg and (ecg := study.leads or found.ecg()) is not None:
             seen_ecg = True
-            try:
-                check_ecg(ecg, where, notes)
-            except Suspicious:
-                raise
-            except InputError as error:
-                notes.add(f"the surface ECG in the study cannot be used: {error.field}: {error.problem}")
+            _check_leads(ecg, where, notes)
     if len(ratios) >= 3 and not 0.1 <= (middle := float(np.median(ratios))) <= 10.0:
         problem = f"bipolar electrograms are {middle:.3g} times the stated voltages"
         notes.suspect("egm_gain", where, "electrograms", problem, "check the gain in the header")
+
+
+def _check_leads(ecg: Ecg, where: Path, notes: Notes) -> None:
+    """Limb leads against each other; an ECG that cannot be used at all spoils no map."""
+    try:
+        check_ecg(ecg, where, notes)
+    except Suspicious:
+        raise
+    except InputError as error:
+        notes.add(f"the surface ECG in the study cannot be used: {error.field}: {error.problem}")
 
 
 def _amplitude(recording: Recording, window_ms: Array) -> float:

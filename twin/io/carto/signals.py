@@ -47,7 +47,8 @@ def parse_ecg(data: bytes, where: Path) -> Recording:
         raise InputError(where, "ECG_Export", "holds a sample that is not finite", AGAIN)
     traces = np.ascontiguousarray((counts.reshape(samples, len(names)) * gain).T)
     found = dict(zip(names, traces, strict=True))
-    return Recording(RATE_HZ, found, *(_known(mapped.get(kind, ""), found) for kind in ("bipolar", "unipolar", "reference")))
+    bipolar, unipolar, reference = (_known(mapped.get(kind, ""), found) for kind in ("bipolar", "unipolar", "reference"))
+    return Recording(RATE_HZ, found, bipolar, unipolar, reference)
 
 
 def _known(name: str, channels: dict[str, NDArray[np.float64]]) -> str:

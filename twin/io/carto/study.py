@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin.errors import InputError
-from twin.io.archive import AGAIN, StudyFiles, looks_packed, open_study
+from twin.io.archive import AGAIN, BROKEN, SEVEN_ZIP_MAGIC, ZIP_MAGIC, StudyFiles, open_study
 from twin.io.carto.mesh import MAX_BYTES as MAX_MESH_BYTES
 from twin.io.carto.mesh import parse_mesh
 from twin.io.carto.points import FLOATING, LOCATION_ONLY, MAX_CAR_BYTES, CarTable, PointExport, parse_car, parse_point
@@ -19,7 +21,7 @@ from twin.io.carto.signals import MAX_BYTES as MAX_ECG_BYTES
 from twin.io.carto.signals import RATE_HZ, parse_ecg
 from twin.io.carto.xml import MAX_POINT_BYTES, MapEntry, StudyXml, find_study, read_study_xml
 from twin.io.notes import Notes
-from twin.io.study_checks import check_recordings, check_study, choose_map, public_name
+from twin.io.study_checks import check_recordings, check_study, choose_map, public_name, words_of
 from twin.io.surfaces import Surface
 from twin.study import MappingStudy, Progress, Recording
 
@@ -29,17 +31,22 @@ VOLTAGE_AGREES_MV = 0.02
 
 
 def is_carto(path: Path) -> bool:
-    """True for a folder with `.mesh` files, or a zip or 7-Zip archive that lists one or is not of another kind. Reads no content."""
+    """True for a folder with `.mesh` files, a zip that lists one or holds an archive alone, and 7-Zip. Reads names alone."""
+    if path.is_dir():
+        return any(path.glob("*.mesh")) or any(path.glob("*/*.mesh")) or any(path.glob("*/*/*.mesh"))
     try:
-        if path.is_dir():
-            return any(path.glob("*.mesh")) or any(path.glob("*/*.mesh")) or any(path.glob("*/*/*.mesh"))
         with open(path, "rb") as handle:
-            if not looks_packed(handle.read(8)):
-                return False
-        files = open_study(path)
-    except (InputError, OSError):
+            start = handle.read(8)
+        if start.startswith(SEVEN_ZIP_MAGIC):
+            return True
+        if not start.startswith(ZIP_MAGIC):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            names = [name.lower() for name in archive.namelist()]
+    except BROKEN:
         return False
-    return bool(files.names(".mesh"))
+    files = [name for name in names if not name.endswith("/")]
+    return any(name.endswith((".mesh", "_car.txt")) for name in files) or (len(files) == 1 and files[0].endswith((".zip", ".7z")))
 
 
 def list_maps(path: Path) -> list[tuple[str, int]]:
@@ -103,7 +110,9 @@ def _exports(files: StudyFiles, entry: MapEntry, stem: str, progress: Progress |
         if name:
             one = parse_point(files.read(name, MAX_POINT_BYTES), files.where)
             # channels are the same few words for all points
-            same = {key: words.setdefault(value, value) for key in ("unipolar", "bipolar", "reference") if (value := getattr(one, key))}
+            same: dict[str, Any] = {
+                key: words.setdefault(value, value) for key in ("unipolar", "bipolar", "reference") if (value := getattr(one, key))
+            }
             found[index] = replace(one, **same)
         if progress is not None and (index % 500 == 499 or index + 1 == len(entry.ids)):
             progress("points", index + 1, len(entry.ids))
@@ -139,7 +148,8 @@ def _assemble(
     lat = np.where(plain, lat, np.nan)
     if not keep.all():
         notes.add(f"{int((~keep).sum())} floating points were left out")
-    labels = {tag: points[index] for index, tags in entry.tags.items() for t in tags if (tag := study.tag_names.get(t, ""))}
+    tags = [(study.tag_names.get(t, ""), points[index]) for index, found in entry.tags.items() for t in found]
+    labels = {tag: place for tag, place in tags if tag and not study.words & words_of(tag)}
     recordings = CartoRecordings(files, [exports.get(int(k)) for k in np.flatnonzero(keep)], dict(_ecg_names(files)))
     return MappingStudy(
         name,

@@ -8,12 +8,14 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin.errors import InputError
 from twin.io.archive import AGAIN, StudyFiles, kind_of_name
+from twin.io.study_checks import words_of
 
 BLOCK = 1 << 18
 MAX_STUDY_BYTES = 1_000_000_000
@@ -66,13 +68,13 @@ def _encoding(files: StudyFiles, name: str) -> str:
     return "utf-8" if valid else "cp1252"
 
 
-def events(files: StudyFiles, name: str) -> Iterator[tuple[str, ElementTree.Element]]:
+def events(files: StudyFiles, name: str) -> Iterator[tuple[str, Any]]:
     """start and end events of an XML member; ended elements may be cleared by the caller. Raises InputError."""
     if files.sizes[name] > MAX_STUDY_BYTES:
         raise InputError(files.where, kind_of_name(name), f"has {files.sizes[name] / 1e6:.0f} MB", AGAIN)
     encoding = _encoding(files, name)
     decoder = codecs.getincrementaldecoder(encoding)("replace")
-    parser = ElementTree.XMLPullParser(("start", "end"))
+    parser: Any = ElementTree.XMLPullParser(("start", "end"))
     depth, first = 0, True
     try:
         with files.open(name) as handle:
@@ -87,10 +89,10 @@ def events(files: StudyFiles, name: str) -> Iterator[tuple[str, ElementTree.Elem
                     depth += 1 if kind == "start" else -1
                     if depth > MAX_DEPTH:
                         raise InputError(files.where, kind_of_name(name), "is nested too deeply", AGAIN)
-                    yield str(kind), element  # type: ignore[misc]
+                    yield kind, element
             parser.close()
             for kind, element in parser.read_events():
-                yield str(kind), element  # type: ignore[misc]
+                yield kind, element
     except (ElementTree.ParseError, ValueError) as error:
         position = getattr(error, "position", (0, 0))
         raise InputError(files.where, kind_of_name(name), f"is not XML (line {position[0]})", AGAIN) from None
@@ -132,7 +134,7 @@ def read_study_xml(files: StudyFiles, name: str) -> StudyXml:
             elif element.tag == "CartoPoints" and current is not None:
                 current.claimed = whole(element.get("Count"), files.where, "CartoPoints Count")
             elif not path:
-                out.words = frozenset(_words(" ".join(element.attrib.values())))
+                out.words = words_of(" ".join(element.attrib.values()))
             path.append(element)
             continue
         path.pop()
@@ -152,10 +154,6 @@ def read_study_xml(files: StudyFiles, name: str) -> StudyXml:
         if entry.claimed != len(entry.ids):
             raise InputError(files.where, "CartoPoints", f"{len(entry.ids)} points, Count says {entry.claimed}", AGAIN)
     return out
-
-
-def _words(text: str) -> set[str]:
-    return {word.lower() for word in re.split(r"[^0-9A-Za-z\u00c0-\u024f]+", text) if len(word) > 2}
 
 
 def _add_point(entry: MapEntry, element: ElementTree.Element, where: Path) -> None:
