@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from meshing.distance import squared_distance
 from twin.volume import WALL, LabelVolume
 
 SMOOTHING_VOXELS = 1.0
@@ -112,8 +113,7 @@ def signed_distance(mask: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.fl
     """Distance to the boundary of a mask in mm, negative inside; zero lies half-way between voxels."""
     if not mask.any():
         return np.full(mask.shape, FAR_MM, np.float32)
-    outside = ndimage.distance_transform_edt(~mask)
-    inside = ndimage.distance_transform_edt(mask)
+    outside, inside = (np.sqrt(squared_distance(seeds)) for seeds in (mask, ~mask))
     return (spacing_mm * np.where(mask, 0.5 - inside, outside - 0.5)).astype(np.float32)
 
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from meshing.implicit import ImplicitHeart, build_implicit
 from meshing.label_grid import canonical, check_affine, check_labels, crop
-from meshing.quality import measure, tet_volumes
+from meshing.quality import Places, measure, tet_volumes
 from meshing.regions import region_of
 from meshing.resample import has_thick_slices, isotropic
+from meshing.smoothing import smooth
 from meshing.stuffing import LATTICE_PER_EDGE, stuff
 from meshing.surfaces import Topology, boundary_faces, remove_pinches, split_surfaces, topology
 from twin.errors import InputError, RunFailed
@@ -64,7 +65,8 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
         trial = _fill(trial_heart, lattice_mm, where)
         if trial.defects < body.defects:
             heart, body = trial_heart, trial
-    points, tets, triangles = body.points, body.tets, body.triangles
+    tets, triangles = body.tets, body.triangles
+    points, moves = smooth(body.points, tets, triangles, heart, lattice_mm)
     if heart.min_wall is not None:
         thickness = f"{heart.min_wall.max():.1f} mm"
         repairs.append(
@@ -72,7 +74,11 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
         )
     if body.removed:
         repairs.append(f"tetrahedra that hung on by an edge, a node or nothing removed: {body.removed}")
-    quality = measure(points, tets, tet_volumes(points, tets), label_ml, body.shape)
+    on_surface = np.concatenate([points[np.unique(triangles)], points[triangles].mean(axis=1)])
+    distance = np.abs(heart(on_surface))
+    places = Places(_middle(points, body.shape.pinched), _first(body.missed_mm), on_surface[int(np.argmax(distance))])
+    quality = measure(points, tets, tet_volumes(points, tets), label_ml, body.shape, distance, places)
+    quality["smoothing_moves"] = moves
     quality["repairs"] = repairs
     if heart.opening is None:
         quality["warnings"].append("the cavities are closed: there is no base")
@@ -112,7 +118,8 @@ def _fill(heart: ImplicitHeart, lattice_mm: float, where: str) -> _Body:
     points = stuffed.points
     volumes = tet_volumes(points, stuffed.tets)
     if (volumes <= 0).any():
-        raise RunFailed(f"{int((volumes <= 0).sum())} inverted tetrahedra in the mesh of {where}")
+        place = np.round(points[stuffed.tets[int(np.argmin(volumes))]].mean(axis=0), 1).tolist()
+        raise RunFailed(f"{int((volumes <= 0).sum())} inverted tetrahedra in the mesh of {where}, one at {place} mm")
     keep, on_surface = remove_pinches(stuffed.tets, volumes, stuffed.on_surface)
     used, tets = _compress(stuffed.tets[keep], len(points))
     triangles = boundary_faces(tets, on_surface[used])
@@ -120,6 +127,16 @@ def _fill(heart: ImplicitHeart, lattice_mm: float, where: str) -> _Body:
     if shape.open_edges:
         raise RunFailed(f"the surface of the mesh of {where} is open at {shape.open_edges} edges")
     return _Body(points[used], tets, triangles, shape, int((~keep).sum()), stuffed.missed_mm)
+
+
+def _middle(points: NDArray[np.float64], nodes: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """Place of the first of some nodes, None if there are none."""
+    return points[nodes[0]] if nodes else None
+
+
+def _first(places_mm: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """First of some places (k, 3), None if there are none."""
+    return places_mm[0] if len(places_mm) else None
 
 
 def _compress(tets: NDArray[np.int32], n_points: int) -> tuple[NDArray[np.int_], NDArray[np.int32]]:

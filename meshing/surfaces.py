@@ -40,13 +40,15 @@ def _keys(simplices: NDArray[np.integer], n: int) -> NDArray[np.int64]:
 @dataclass(frozen=True)
 class Topology:
     """open_edges: edges not shared by an even number of faces; pinched_edges: by four or more; pinched_nodes: nodes where fans of faces
-    meet in one point. components, euler: of the surface; genus: handles, summed (meaningful if nothing is open or pinched)."""
+    meet in one point; pinched: some of those nodes. components, euler: of the surface; genus: handles, summed (meaningful if nothing is
+    open or pinched)."""
 
     open_edges: int
     pinched_edges: int
     pinched_nodes: int
     components: int
     euler: int
+    pinched: tuple[int, ...] = ()
 
     @property
     def genus(self) -> int:
@@ -62,12 +64,16 @@ def topology(triangles: NDArray[np.int32]) -> Topology:
     fan, fans = _fans(triangles, inverse)
     owner = np.zeros(fans, np.int64)
     owner[fan] = triangles.ravel()
+    edges = triangles[:, EDGES].reshape(-1, 2)
+    twice = np.flatnonzero(np.bincount(owner, minlength=n) > 1)
+    pinched = np.union1d(twice, edges[count[inverse] > 2].ravel())
     return Topology(
         open_edges=int((count % 2 == 1).sum()),
         pinched_edges=int((count > 2).sum()),
-        pinched_nodes=int((np.bincount(owner, minlength=n) > 1).sum()),
+        pinched_nodes=len(twice),
         components=int(connected_components(_adjacency(triangles), directed=False)[0]),
         euler=len(nodes) - len(count) + len(triangles),
+        pinched=tuple(int(v) for v in pinched[:20]),
     )
 
 
