@@ -134,7 +134,7 @@ def read_off(log: Activations, points_mm: NDArray[np.float64], probes: NDArray[n
     captured = bool((near & (log.activation_ms > at_ms) & (log.activation_ms < at_ms + 60.0)).any())
     times = [log.activation_ms[log.node == node] for node in probes]
     after = [t[t > at_ms] for t in times]
-    lasted = max(0.0, float(log.activation_ms.max()) - at_ms)
+    lasted = max(0.0, float(log.activation_ms.max(initial=at_ms)) - at_ms)
     sustained = captured and lasted > FOLLOW_MS - 250.0
     laps = [t[-1] - t[-2] for t in after if len(t) > 2]
     cycle = float(np.median(laps)) if sustained and laps else None
