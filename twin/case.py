@@ -9,7 +9,11 @@
                 eam = { file = ..., map = ... }           (the same as [eam])
 [mesh]          edge = "2 mm"
 [tissue.REGION] cv_longitudinal = "0.6 m/s", or ["0.4 m/s", "0.8 m/s"] for a range; cv_transverse, conductivity_*
-[plan]          protocol, sites, strategies, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples
+[plan]          protocol, sites, strategies, compare, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples,
+                confirm, energy = { source = "rf", ablation_index = 500 } (in place of the two sizes),
+                drawn = [{ file = "lesions.csv" }, { surface = "lv_endo", positions = [[x, y, z], ...] }]
+[avoid]         structure = [[x, y, z], ...] in LPS mm, or a list of such lines (phrenic_nerve, coronary_arteries, his_bundle, ...)
+[[clinical_vt]] name, cycle_length, ecg   (a recorded VT that the simulated ones are compared with)
 [expect]        truth = "truth.json" and what the application checks
 accept          = ["code", ...]: suspicious findings that the author of the case takes responsibility for
 """
@@ -19,7 +23,8 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,7 @@ from twin.io.eam import ACCESS, SURFACES, read_map
 from twin.io.ecg import read_ecg
 from twin.io.labels import check_heart, read_labels
 from twin.io.notes import Notes
+from twin.io.positions import drawn_of, lines_of
 from twin.io.record import read_record
 from twin.io.source import check_keys, did_you_mean, file_size, read_text
 from twin.mesh import REGIONS
@@ -37,6 +43,18 @@ from twin.plan import PlanRequest
 from twin.run import content_hash
 from twin.units import quantity
 from twin.volume import LABELS, LabelVolume
+
+AVOIDED = (
+    "his_bundle",
+    "left_bundle",
+    "coronary_arteries",
+    "phrenic_nerve",
+    "mitral_annulus",
+    "tricuspid_annulus",
+    "aortic_annulus",
+    "oesophagus",
+)
+"""Structures that lesions can be kept away from."""
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "patient": ("name", "virtual", "note"),
@@ -47,6 +65,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "evidence": ("lge", "ct", "cine", "eam"),
     "mesh": ("edge",),
     "tissue": tuple(REGIONS),
+    "avoid": AVOIDED,
     "plan": (
         "protocol",
         "sites",
@@ -57,6 +76,10 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "lesion_radius",
         "lesion_depth",
         "posterior_samples",
+        "compare",
+        "energy",
+        "drawn",
+        "confirm",
     ),
 }
 TISSUE = {
@@ -75,7 +98,8 @@ class Case:
     labels: vtwin name -> value in the segmentation (None: the file's own names); eam_path, ecg_path, record_path: None = not
     given; image_paths: by lge, ct and cine, files or folders;
     options: the rest of [eam] and [ecg]; tissue: "region/quantity" -> (low, high), equal where one value was given;
-    virtual_infarct and expect: tables passed through to who reads them.
+    virtual_infarct and expect: tables passed through to who reads them; clinical: recorded VTs, each with name, cycle_length_ms and
+    ecg_path (one of the two may be None).
     """
 
     path: Path
@@ -93,6 +117,7 @@ class Case:
     edge_mm: float = 2.0
     tissue: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     request: PlanRequest = field(default_factory=PlanRequest)
+    clinical: tuple[Mapping[str, Any], ...] = ()
     accept: tuple[str, ...] = ()
     expect: Mapping[str, Any] = field(default_factory=dict)
     truth_path: Path | None = None
@@ -106,6 +131,7 @@ class Case:
             "ecg": self.ecg_path,
             "record": self.record_path,
             **self.image_paths,
+            **{f"clinical_vt {k + 1}": vt["ecg_path"] for k, vt in enumerate(self.clinical)},
         }
         return {section: content_hash(path) for section, path in paths.items() if path is not None}
 
@@ -193,7 +219,7 @@ def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
     given: dict[str, Any] = {}
     if "protocol" in table:
         given["protocol"] = _is(table["protocol"], str, path, "plan.protocol")
-    for key in ("sites", "strategies"):
+    for key in ("sites", "strategies", "compare"):
         if key in table:
             given[key] = _names(table[key], path, f"plan.{key}")
     if "access" in table:
@@ -211,7 +237,32 @@ def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
             if not 1 <= number <= most:
                 raise InputError(path, f"plan.{key}", f"{number} is out of range", f"write 1 to {most}")
             given[key] = number
+    if "energy" in table:
+        given["energy"] = _is(table["energy"], dict, path, "plan.energy")
+        if both := {"lesion_radius", "lesion_depth"} & set(table):
+            raise InputError(path, f"plan.{min(both)}", "is given beside plan.energy", "keep one of them")
+    if "confirm" in table:
+        given["confirm"] = _is(table["confirm"], bool, path, "plan.confirm")
+    if "drawn" in table:
+        rows = [_is(row, dict, path, "plan.drawn") for row in _is(table["drawn"], list, path, "plan.drawn")]
+        find = partial(resolve, path=path, key="plan.drawn.file")
+        given["drawn"] = tuple(lesion for row in rows for lesion in drawn_of(row, path, find))
     return PlanRequest(**given)
+
+
+def _clinical(rows: object, path: Path) -> tuple[dict[str, Any], ...]:
+    """Recorded VTs: name, cycle_length_ms, ecg_path."""
+    out = []
+    for k, row in enumerate(_is(rows, list, path, "clinical_vt")):
+        table = _is(row, dict, path, "clinical_vt")
+        check_keys(table, ("name", "cycle_length", "ecg"), path, "clinical_vt")
+        cycle = _positive(table["cycle_length"], "ms", path, "clinical_vt.cycle_length", 1000.0) if "cycle_length" in table else None
+        ecg = resolve(table["ecg"], path, "clinical_vt.ecg") if "ecg" in table else None
+        if cycle is None and ecg is None:
+            raise InputError(path, "clinical_vt", "has neither cycle_length nor ecg", "give at least one of them")
+        name = _is(table.get("name", f"clinical {k + 1}"), str, path, "clinical_vt.name")
+        out.append({"name": name, "cycle_length_ms": cycle, "ecg_path": ecg})
+    return tuple(out)
 
 
 def _labels(table: Mapping[str, Any], path: Path) -> dict[str, int] | None:
@@ -240,7 +291,7 @@ def load_case(path: str | Path) -> Case:
     """Read and check a case file. Raises InputError naming file, key, problem and remedy; no evidence is read."""
     path = Path(path)
     raw = _toml(path)
-    check_keys(raw, (*SECTIONS, "expect", "accept"), path, "")
+    check_keys(raw, (*SECTIONS, "clinical_vt", "expect", "accept"), path, "")
     tables = {name: _table(raw, name, path) for name in SECTIONS}
     if "eam" in tables["evidence"]:
         if "eam" in raw:
@@ -275,7 +326,11 @@ def load_case(path: str | Path) -> Case:
         options={name: _options(tables[name], path, name) for name in ("segmentation", "eam", "ecg")},
         edge_mm=_positive(tables["mesh"].get("edge", 2.0), "mm", path, "mesh.edge", 10.0),
         tissue=_tissue(tables["tissue"], path),
-        request=_request(tables["plan"], path),
+        request=replace(
+            _request(tables["plan"], path),
+            avoid={name: lines_of(value, path, f"avoid.{name}") for name, value in tables["avoid"].items()},
+        ),
+        clinical=_clinical(raw.get("clinical_vt", []), path),
         accept=_names(raw.get("accept", []), path, "accept"),
         expect=expect,
         truth_path=resolve(expect["truth"], path, "expect.truth") if "truth" in expect else None,

@@ -6,13 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+STANDARD = ("exit_site", "dechannelling", "core_isolation", "late_potential", "deceleration_zone")
+"""Standard strategies that every plan is compared with (scar homogenisation is among those that it is chosen from)."""
+
 
 @dataclass(frozen=True)
 class PlanRequest:
     """Limits and choices of the plan.
 
     protocol: name of a shipped stimulation protocol; sites: pacing site names (empty = the protocol's own);
-    posterior_samples: how many tissue samples the outcome is computed over; access: surfaces from which lesions may be made.
+    strategies: those that the plan is chosen from; compare: standard ones that are scored beside them on the same heart;
+    posterior_samples: how many tissue samples the outcome is computed over at most; access: surfaces from which lesions may be made;
+    energy: setting of the energy source that gives radius and depth (planners.lesions.energy), empty: the two numbers below;
+    avoid: structure -> polylines (p, k, 3) mm; drawn: lesions that the physician drew, each with surface and positions (k, 3) mm;
+    confirm: each VT is repeated in monodomain.
     """
 
     protocol: str = "quick"
@@ -24,6 +31,11 @@ class PlanRequest:
     lesion_radius_mm: float = 4.0
     lesion_depth_mm: float = 6.0
     posterior_samples: int = 8
+    compare: tuple[str, ...] = STANDARD
+    energy: Mapping[str, Any] = field(default_factory=dict)
+    avoid: Mapping[str, Sequence[Sequence[Sequence[float]]]] = field(default_factory=dict)
+    drawn: tuple[Mapping[str, Any], ...] = ()
+    confirm: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,8 @@ class Induction:
     sustained_ms: float = 0.0
     circuit: str | None = None
     note: str = ""
+    kind: str = ""
+    """monomorphic, polymorphic or non-sustained; empty where nothing reentered."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,8 @@ class Circuit:
     """Where in the wall the isthmus runs: endo, mid, epi, transmural or unknown."""
     figure_of_eight: bool = False
     cycle_variation_ms: float = 0.0
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """What else was asked of it: entrainment, likeness to a recorded VT, confirmation by monodomain. Numbers and text only."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,10 @@ class Target:
     order: int
     why: str
     circuits: Sequence[str] = ()
+    transmural_probability: float | None = None
+    """Mean over its positions of the probability that the lesion crosses the wall; None: not computed."""
+    nearest: Mapping[str, float] = field(default_factory=dict)
+    """Structure to be spared -> distance of the nearest lesion, mm; only those that were given."""
 
 
 @dataclass(frozen=True)
