@@ -55,7 +55,8 @@ def scan(volume: LabelVolume, frame: Array, spec: ScanSpec = ScanSpec()) -> tupl
     """A stack of slices of a finely labelled heart, and the labels a reader would draw on it (the commonest in each voxel).
 
     volume: labels finer than the stack; frame (3, 3): columns are the stack's index axes in LPS, orthonormal and right-handed.
-    Intensities are means over the voxel's box; noise is Rician (two channels); bias: relative change of the coil's sensitivity across the heart.
+    Intensities are means over the voxel's box; noise is Rician (two channels); bias: relative
+    change of the coil's sensitivity across the heart.
     """
     occupied = volume.to_mm(np.argwhere(volume.data > 0).astype(np.float64)) @ frame
     spacing = np.array([spec.pixel_mm, spec.pixel_mm, spec.slice_mm])
