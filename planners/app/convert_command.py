@@ -7,6 +7,7 @@ from pathlib import Path
 from planners.app.console import Console
 from twin.errors import InputError
 from twin.io.convert import EXPERIMENT_SUFFIXES, convert_mesh, kind_of, mesh_to_surface
+from twin.io.ecg import convert_ecg, is_ecg
 from twin.io.volume_mesh import SUFFIXES as MESH_SUFFIXES
 
 
@@ -27,6 +28,7 @@ def _study(source: Path, target: Path, console: Console, map_name: str | None) -
     from twin.io import studies
     from twin.io.ensite import write_dif
     from twin.io.surfaces import read_surface
+    from twin.study import UNVERIFIED
 
     if not source.exists():
         return []
@@ -45,11 +47,15 @@ def _study(source: Path, target: Path, console: Console, map_name: str | None) -
         if source.suffix.lower() not in studies.SURFACES or target.suffix.lower() != ".xml" or error.field != "lat_ms":
             raise
         write_dif(target, read_surface(source))
-        return ["a surface without times is written as geometry alone", studies.UNVERIFIED]
+        return ["a surface without times is written as geometry alone", UNVERIFIED]
     return [*studies.study_lines(study), *studies.write_study(target, study)]
 
 
 def _lines(source: Path, target: Path, labels: str | None, spacing: str) -> list[str]:
+    if is_ecg(source):
+        if _same(source, target):
+            raise InputError(target, "file", "is the source itself", "name another file")
+        return convert_ecg(source, target)
     kind = kind_of(source)
     if kind == "experiment":
         return _experiment(source, target)

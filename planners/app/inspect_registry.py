@@ -91,11 +91,12 @@ def _study(path: Path, start: bytes) -> bool:
     return is_study(path, start)
 
 
-VALUES, DATA = "planners.app.inspect_values", "planners.app.inspect_data"
+VALUES, DATA, SIGNALS = "planners.app.inspect_values", "planners.app.inspect_data", "planners.app.inspect_signals"
 KINDS: tuple[Kind, ...] = (
     Kind("volume (NRRD)", starts(b"NRRD"), f"{VALUES}:read_volume_file"),
     Kind("volume (NIfTI-1)", _nifti, f"{VALUES}:read_volume_file"),
     Kind("volume (MetaImage)", ends(".mha", ".mhd"), f"{VALUES}:read_volume_file"),
+    Kind("electrocardiogram (DICOM)", says("1.2.840.10008.5.1.4.1.1.9.1."), f"{SIGNALS}:electrocardiogram"),
     Kind("DICOM file", _dicom, f"{VALUES}:read_dicom_path"),
     Kind("folder of a run", holds("run.json"), f"{DATA}:run_folder"),
     Kind("openCARP experiment", holds("*.par"), f"{DATA}:par_folder"),
@@ -113,7 +114,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("openCARP surface", ends(".surf"), f"{DATA}:surf"),
     Kind("NPZ bundle", ends(".npz"), f"{DATA}:npz"),
     Kind("activation map (CSV)", says("# vtwin-eam"), "twin.io.eam:read_eam"),
-    Kind("electrocardiogram (CSV)", says("# vtwin-ecg"), "twin.io.ecg:read_ecg"),
+    Kind("electrocardiogram (CSV)", says("# vtwin-ecg"), f"{SIGNALS}:electrocardiogram"),
+    Kind("electrocardiogram (WFDB)", ends(".hea"), f"{SIGNALS}:electrocardiogram"),
+    Kind("electrocardiogram (HL7 aECG)", says("AnnotatedECG"), f"{SIGNALS}:electrocardiogram"),
     Kind("case or experiment", ends(".toml"), f"{DATA}:toml"),
     Kind("JSON", ends(".json"), f"{DATA}:json_file"),
 )

@@ -12,12 +12,10 @@ from solvers.ecg.leads import qrs_interval_ms
 from twin.errors import InputError
 from twin.params import Param
 from twin.patient import LEADS
+from twin.signals.features import axis_name, frontal_axis_degrees
 
 Array = NDArray[np.float64]
 
-_AXIS = "Surawicz 2009 (AHA/ACCF/HRS recommendations III, Circulation 119:e235): adult frontal QRS axis"
-AXIS_LEFT = Param(-30.0, "degrees", -30.0, -30.0, _AXIS + ", left of it is left deviation")
-AXIS_RIGHT = Param(90.0, "degrees", 90.0, 90.0, _AXIS + ", beyond it is right deviation")
 AFTER_QRS_MS = Param(40.0, "ms", 20.0, 80.0, "chosen here: the T wave's peak is sought from so long after the end of QRS on")
 T_SHARE = Param(0.02, "1", 0.01, 0.05, "chosen here: a wave below this share of the QRS is no T wave")
 
@@ -87,24 +85,6 @@ def beat_features(ecg: Array, time_ms: Array) -> BeatFeatures:
         dict(zip(LEADS, qrs.min(axis=1).tolist(), strict=True)),
         dict(zip(LEADS, at_peak.tolist(), strict=True)),
     )
-
-
-def frontal_axis_degrees(net: Mapping[str, float]) -> float:
-    """Axis of a net QRS (area or amplitude by lead) in Einthoven's triangle: I across, (II + III) / sqrt 3 down; NaN if both vanish."""
-    across, down = net["I"], (net["II"] + net["III"]) / np.sqrt(3.0)
-    size = max(abs(value) for value in net.values())
-    return float(np.degrees(np.arctan2(down, across))) if np.hypot(across, down) > 1e-9 * max(size, 1e-300) else float("nan")
-
-
-def axis_name(degrees: float) -> str:
-    """Class of a frontal axis; "" for NaN."""
-    if not np.isfinite(degrees):
-        return ""
-    if float(AXIS_LEFT) <= degrees <= float(AXIS_RIGHT):
-        return "normal"
-    if -90.0 <= degrees < float(AXIS_LEFT):
-        return "left"
-    return "right" if degrees > float(AXIS_RIGHT) else "extreme"
 
 
 def _t_wave(signal: Array, time_ms: Array, qrs_end_ms: float) -> tuple[float, float, Array]:

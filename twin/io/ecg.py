@@ -1,17 +1,23 @@
-"""Twelve-lead electrocardiograms: vtwin's CSV (`# vtwin-ecg 1`), and the checks that any ECG must pass."""
+"""Twelve-lead electrocardiograms: vtwin's CSV (`# vtwin-ecg 1`), the other formats by their first bytes, and the checks for all of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin.errors import InputError
+from twin.io.ecg_leads import doubts
 from twin.io.notes import Notes
-from twin.io.source import did_you_mean
+from twin.io.source import did_you_mean, file_size
 from twin.io.table import read_table, write_table
 from twin.patient import LEADS, Ecg
+
+DOUBTS = ("ecg_amplitude", "ecg_lead_order", "ecg_limb_reversal", "ecg_gain")
+"""Codes of what is suspicious; a conversion says them and goes on."""
 
 FLAT_MV = 0.01
 EINTHOVEN_TOLERANCE = 0.15
@@ -19,10 +25,44 @@ EINTHOVEN_TOLERANCE = 0.15
 
 
 def read_ecg(path: Path, notes: Notes | None = None, normalised: bool = False) -> Ecg:
-    """Read and check an ECG with columns time_ms and the twelve leads in mV.
+    """Read and check an ECG: vtwin's CSV, a WFDB header (.hea), a DICOM waveform or an HL7 annotated ECG.
 
-    `normalised` (or `# normalised: true` in the file) says that amplitudes are arbitrary. Raises InputError, Suspicious.
+    `normalised` (or `# normalised: true` in the CSV) says that amplitudes are arbitrary. Raises InputError, Suspicious.
     """
+    notes = notes or Notes()
+    ecg = _reader(path)(path, notes)
+    if normalised:
+        ecg = replace(ecg, normalised=True)
+    check_ecg(ecg, path, notes)
+    return ecg
+
+
+def is_ecg(path: Path) -> bool:
+    """True if a file is an electrocardiogram by its first bytes (of WFDB by its suffix)."""
+    return path.is_file() and path.stat().st_size > 0 and (_reader(path) is not _read_csv or _start(path).startswith(b"# vtwin-ecg"))
+
+
+def _start(path: Path) -> bytes:
+    file_size(path)
+    with open(path, "rb") as handle:
+        return handle.read(2000)
+
+
+def _reader(path: Path) -> Callable[[Path, Notes], Ecg]:
+    from twin.io.aecg import is_aecg, read_aecg
+    from twin.io.dicom_ecg import is_dicom_ecg, read_dicom_ecg
+    from twin.io.wfdb_record import read_wfdb
+
+    start = _start(path)
+    if is_dicom_ecg(start):
+        return read_dicom_ecg
+    if is_aecg(start):
+        return read_aecg
+    return read_wfdb if path.suffix.lower() == ".hea" else _read_csv
+
+
+def _read_csv(path: Path, notes: Notes) -> Ecg:
+    """Columns time_ms and the twelve leads in mV."""
     meta, table = read_table(path, "ecg", ("time_ms", *LEADS))
     for key, value in meta.items():
         if key not in ("rhythm", "normalised", "units"):
@@ -32,9 +72,7 @@ def read_ecg(path: Path, notes: Notes | None = None, normalised: bool = False) -
     if meta.get("units", "ms, mV").replace(" ", "") != "ms,mV":
         raise InputError(path, "units", f"{meta['units'][:30]!r}", "convert to ms, mV")
     fs_hz = sampling_hz(table.pop("time_ms"), path)
-    ecg = Ecg(table, fs_hz, meta.get("rhythm", "sinus"), normalised or meta.get("normalised") == "true")
-    check_ecg(ecg, path, notes or Notes())
-    return ecg
+    return Ecg(table, fs_hz, meta.get("rhythm", "sinus"), meta.get("normalised") == "true")
 
 
 def sampling_hz(time_ms: NDArray[np.float64], where: Path) -> float:
@@ -75,6 +113,9 @@ def check_ecg(ecg: Ecg, where: Path, notes: Notes) -> None:
     if len(ecg.time_ms) / ecg.fs_hz < 0.08:
         raise InputError(where, "time_ms", f"lasts {1000 * len(ecg.time_ms) / ecg.fs_hz:.0f} ms", "give at least one whole QRS")
     _check_limb_leads(ecg, where, notes)
+    if ecg.rhythm == "sinus":
+        for code, problem, remedy in doubts(ecg):
+            notes.suspect(code, where, "leads", problem, remedy)
 
 
 def _check_amplitude(span_mv: float, where: Path, notes: Notes) -> None:
@@ -106,6 +147,19 @@ def _check_limb_leads(ecg: Ecg, where: Path, notes: Notes) -> None:
                 "put the leads under their names",
             )
             return
+
+
+def convert_ecg(source: Path, target: Path) -> list[str]:
+    """Read an ECG, accepting what is doubtful, and write CSV (.csv) or WFDB (.hea); returns what was found. Raises InputError."""
+    from twin.io.wfdb_record import write_wfdb
+
+    writers = {".csv": write_ecg, ".hea": write_wfdb}
+    if target.suffix.lower() not in writers:
+        raise InputError(target, "file", f"{target.suffix or 'no suffix'} is no ECG that is written", f"known: {', '.join(writers)}")
+    notes = Notes(DOUBTS)
+    ecg = read_ecg(source, notes)
+    writers[target.suffix.lower()](target, ecg)
+    return notes.lines
 
 
 def write_ecg(path: Path, ecg: Ecg) -> None:
