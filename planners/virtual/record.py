@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ from twin.atomic import write_json
 from twin.io.eam import write_eam
 from twin.io.ecg import write_ecg
 from twin.io.nrrd import write_nrrd
+from twin.patient import Ecg, ElectroanatomicalMap
+from twin.study import UNVERIFIED
 
 
-def make_case(folder: Path, progress: Callable[[str], None]) -> None:
+def make_case(folder: Path, progress: Callable[[str], None], studies: Sequence[str] = ()) -> None:
     """Make `labels.nrrd`, `map.csv`, `ecg.csv`, `patient.json` and `truth.json` from `recipe.toml` in the same folder.
 
+    studies: formats of mapping systems ("carto", "ensite", "openep") in which the map is written too, as `study.zip`, `study_ensite`,
+    `study.mat`; voltages there are those of the simulated electrograms.
     Equal recipes give equal bytes on one machine. The plan may read all but the truth, which [expect] alone uses.
     Raises InputError for a recipe that cannot be read.
     """
@@ -32,9 +36,31 @@ def make_case(folder: Path, progress: Callable[[str], None]) -> None:
     # one stream of chance for each measurement: changing one leaves the other as it was
     eam, map_truth = endocardial_map(beat, recipe.measurement, np.random.default_rng([recipe.seed, 1]))
     write_eam(folder / "map.csv", eam)
-    write_ecg(folder / "ecg.csv", sinus_ecg(beat, recipe.measurement, np.random.default_rng([recipe.seed, 2])))
+    ecg = sinus_ecg(beat, recipe.measurement, np.random.default_rng([recipe.seed, 2]))
+    write_ecg(folder / "ecg.csv", ecg)
     write_json(folder / "patient.json", {"sex": recipe.anatomy.sex, **recipe.patient})
     write_json(folder / "truth.json", _truth(recipe, infarct, beat, map_truth))
+    if studies:
+        _write_studies(folder, recipe, beat, eam, map_truth, ecg, studies, progress)
+
+
+def _write_studies(
+    folder: Path,
+    recipe: Recipe,
+    beat: Activated,
+    eam: ElectroanatomicalMap,
+    map_truth: dict[str, Any],
+    ecg: Ecg,
+    formats: Sequence[str],
+    progress: Callable[[str], None],
+) -> None:
+    from planners.virtual.study import phantom_study, write_format
+
+    progress(f"{folder}: electrograms of {len(eam.points_mm)} points")
+    frame = np.array(map_truth["map_to_patient"])
+    study = phantom_study(beat, recipe.measurement, eam, frame, ecg, recipe.seed)
+    for kind in formats:
+        progress(f"{write_format(folder, study, kind)}: {UNVERIFIED}")
 
 
 def _truth(recipe: Recipe, infarct: dict[str, Any], beat: Activated, map_truth: dict[str, Any]) -> dict[str, Any]:
