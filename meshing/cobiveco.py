@@ -43,7 +43,7 @@ class _Part:
 def _part(mesh: HeartMesh, region: Mask) -> _Part:
     tets = mesh.tets[region[mesh.tets].any(axis=1)]
     nodes, inverse = np.unique(tets, return_inverse=True)
-    return _Part(nodes, Elements(mesh.points_mm[nodes], inverse.reshape(tets.shape).astype(np.int32)), region[nodes])
+    return _Part(nodes.astype(np.int64), Elements(mesh.points_mm[nodes], inverse.reshape(tets.shape).astype(np.int32)), region[nodes])
 
 
 def _behind_mm(elements: Elements, field: Nodal, level: float) -> Nodal:

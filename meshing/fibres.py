@@ -53,15 +53,49 @@ def fibres(
     """
     fields = wall(mesh) if fields is None else fields
     angles = FibreAngles() if angles is None else angles
+    return turned_frames(
+        mesh,
+        fields,
+        fields.elements.slope(fields.apex_base),
+        Rule.same(angles.alpha_endo_deg, angles.alpha_epi_deg),
+        Rule.same(angles.beta_endo_deg, angles.beta_epi_deg),
+    )
+
+
+def normals(fibre: NDArray[np.float64], sheet: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vectors (m, 3) normal to the sheets: fibre x sheet, which completes a right-handed frame."""
+    return np.cross(fibre, sheet)
+
+
+Angle = float | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One angle in degrees at the endocardium and the epicardium of either ventricle; numbers, or one per tetrahedron (m,)."""
+
+    lv_endo: Angle
+    lv_epi: Angle
+    rv_endo: Angle
+    rv_epi: Angle
+
+    @staticmethod
+    def same(endo: Angle, epi: Angle) -> Rule:
+        """The same angles in both ventricles."""
+        return Rule(endo, epi, endo, epi)
+
+
+def turned_frames(
+    mesh: HeartMesh, fields: Wall, upward: NDArray[np.float64], helix: Rule, transverse: Rule
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fibre and sheet (m, 3) of frames whose longitudinal direction is `upward` (m, 3), turned by rules for helix and sheet angles."""
     elements = fields.elements
-    upward = elements.slope(fields.apex_base)
     u_lv, u_rv = elements.mean(fields.lv), elements.mean(fields.rv)
     epi = np.clip(1.0 - u_lv - u_rv, 0.0, 1.0)
     share = np.clip(u_rv / np.maximum(u_lv + u_rv, 1e-12), 0.0, 1.0)
     shift = elements.mean(fields.transmural - fields.across)
     right = fields.right[mesh.tets].mean(axis=1) > 0.5
-    alpha = _angles(angles.alpha_endo_deg, angles.alpha_epi_deg, epi, share, shift, right)
-    beta = _angles(angles.beta_endo_deg, angles.beta_epi_deg, epi, share, shift, right)
+    alpha, beta = (_angles(rule, epi, share, shift, right) for rule in (helix, transverse))
     sources = (-elements.slope(fields.lv), elements.slope(fields.rv), -elements.slope(fields.lv + fields.rv))
     lv, rv, outer = (_turned(_axes(upward, to), a, b) for to, a, b in zip(sources, alpha, beta, strict=True))
     inner = _bislerp(lv, rv, share) if fields.right.any() else lv
@@ -70,20 +104,17 @@ def fibres(
 
 
 def _angles(
-    endo_deg: float,
-    epi_deg: float,
-    epi: NDArray[np.float64],
-    share: NDArray[np.float64],
-    shift: NDArray[np.float64],
-    right: NDArray[np.bool_],
+    rule: Rule, epi: NDArray[np.float64], share: NDArray[np.float64], shift: NDArray[np.float64], right: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """The same angle, radians (m,), as the frames of LV, RV and epicardium count it.
 
     The outward direction of the RV's frame points into its cavity, so it counts angles of its own free wall with the other sign;
     `shift` (true depth minus harmonic depth) is the second correction.
     """
-    endo, outer = np.deg2rad(endo_deg), np.deg2rad(epi_deg)
-    across_septum = endo * (1.0 - 2.0 * share) * (1.0 - epi)
+    lv, rv = np.deg2rad(rule.lv_endo), np.deg2rad(rule.rv_endo)
+    endo = lv * (1.0 - share) + rv * share
+    outer = np.deg2rad(rule.lv_epi) * (1.0 - share) + np.deg2rad(rule.rv_epi) * share
+    across_septum = (lv * (1.0 - share) - rv * share) * (1.0 - epi)
     correction = (outer - endo) * shift
     as_lv = across_septum + outer * epi + correction
     as_rv = across_septum - outer * epi + np.where(right, -correction, correction)
