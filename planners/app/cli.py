@@ -137,6 +137,27 @@ def convert(
 
 
 @app.command()
+def image(
+    source: Annotated[Path, typer.Argument(help="Case (.toml) with images under [evidence], or a segmentation.")],
+    out: Out,
+    lge: Annotated[Path | None, typer.Option(help="Late enhancement: DICOM folder or file, NRRD, NIfTI, MetaImage.")] = None,
+    ct: Annotated[Path | None, typer.Option(help="CT angiography.")] = None,
+    cine: Annotated[Path | None, typer.Option(help="Cine stack.")] = None,
+    method: Annotated[str, typer.Option(help="Rule for scar labels: 40/60, 35/65, 45/55, fwhm, gray_zone, 5sd ...")] = "40/60",
+    labels: Annotated[str | None, typer.Option(help="Label numbers, lv_blood=1,rv_blood=2,myocardium=3.")] = None,
+    fresh: Fresh = False,
+    json: Json = False,
+) -> int:
+    """Quantify images: scar by every rule, conducting channels, wall thickness, volumes, ejection fraction.
+
+    Example: vtwin image labels.nrrd --lge lge.nrrd -o out/image
+    """
+    from planners.app import image_command
+
+    return image_command.image(source, out, Console(json), {"lge": lge, "ct": ct, "cine": cine}, method, labels, fresh)
+
+
+@app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="File or folder.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Picture (.png), or a folder for it.")] = None,
@@ -228,6 +249,52 @@ def stream(
     from planners.app import leave_command
 
     return leave_command.stream(out, host, port, remote, Console(json))
+
+
+@app.command()
+def guide(
+    out: Annotated[Path, typer.Argument(help="Folder of a finished plan.")],
+    lesions: Annotated[Path, typer.Option(help="Delivered lesions: CSV with `# vtwin-lesions 1` as its first line.")],
+    follow: Annotated[bool, typer.Option("--follow", help="Watch the file and update at every change.")] = False,
+    accept: Annotated[list[str] | None, typer.Option(help="Code of a suspicious finding to accept.")] = None,
+    json: Json = False,
+) -> int:
+    """During the procedure: which targets are done, which gap is left, what to do next.
+
+    Example: vtwin guide out/demo --lesions lesions.csv
+    """
+    from planners.app import guide_command
+
+    return guide_command.guide(out, lesions, follow, accept or [], Console(json))
+
+
+@app.command()
+def cohort(
+    trial: Annotated[Path, typer.Argument(help="Trial file (TOML); with --resume, --status or --verify the folder of a trial.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder of the trial; the same trial goes on where it was.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the trial in the folder TRIAL.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Say where the trial in the folder TRIAL stands, and stop.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compute a random part of the trial in the folder TRIAL again and compare.")
+    ] = False,
+    share: Annotated[float, typer.Option(help="Which part --verify computes.", min=0.0, max=1.0)] = 0.05,
+    seed: Seed = 0,
+    amend: Annotated[str, typer.Option(help="Change a trial that has begun, and record why.")] = "",
+    again: Annotated[bool, typer.Option("--again", help="Try again what was set aside as failed.")] = False,
+    executor: Annotated[str | None, typer.Option(help="in_process, processes or dask.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="How many jobs at once (default: one per core).")] = None,
+    cluster: Annotated[str | None, typer.Option(help="For dask: local, slurm, pbs or the address of a scheduler.")] = None,
+    dry_run: Dry = False,
+    json: Json = False,
+) -> int:
+    """Run an in-silico trial: many twins, every arm in each; finished work is never computed again.
+
+    Example: vtwin cohort cases/trial/trial.toml -o out/trial
+    """
+    from planners.app import cohort_command
+
+    changes = {"executor": executor, "workers": workers, "cluster": cluster}
+    return cohort_command.chosen(trial, out, Console(json), changes, resume, status, verify, share, seed, amend, again, dry_run)
 
 
 @app.command()
