@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from meshing import voxelise
+from planners.app.substrate import with_substrate
 from planners.virtual.infarct import add_infarct, spec_from
 from twin.case import Case, read_patient
 from twin.errors import InputError
@@ -38,4 +39,8 @@ def gather(case: Case, folder: Path, progress: Callable[[str], None]) -> Patient
         volume, truth = add_infarct(patient.labels.value, spec)
         notes.append(f"the infarct is virtual: {truth['scar_ml']:.1f} mL of scar were drawn into this heart, no image showed them")
         patient = replace(patient, labels=Evidence(volume, patient.labels.source, "virtual infarct added", patient.labels.virtual))
+    if patient.lge is not None or patient.ct is not None:
+        progress("reading the substrate from the images ...")
+        patient, lines = with_substrate(patient)
+        notes += lines
     return replace(patient, notes=(*patient.notes, *notes))

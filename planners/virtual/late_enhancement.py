@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from twin.atomic import write_bytes
 from twin.image import Image
 from twin.params import Param
 from twin.volume import LABELS, LabelVolume
@@ -88,3 +90,13 @@ def scan(volume: LabelVolume, frame: Array, spec: ScanSpec = ScanSpec()) -> tupl
     measured = np.hypot(noisy + rng.normal(0.0, spec.noise, noisy.shape), rng.normal(0.0, spec.noise, noisy.shape))
     labels = LabelVolume(np.argmax(votes, axis=0).astype(np.uint8), affine, source="labels drawn on a virtual scan")
     return Image(measured.astype(np.float32), affine, "MR", spec.slice_mm, "virtual late enhancement"), labels
+
+
+def write_scan(path: Path, image: Image) -> None:
+    """Write intensities as raw float32 NRRD in LPS, atomically; equal images give equal bytes."""
+    columns = " ".join("(" + ",".join(repr(float(x) + 0.0) for x in image.affine[:3, axis]) + ")" for axis in range(3))
+    origin = "(" + ",".join(repr(float(x) + 0.0) for x in image.affine[:3, 3]) + ")"
+    sizes = " ".join(str(n) for n in image.data.shape)
+    header = f"NRRD0004\ntype: float\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\nspace directions: {columns}\n"
+    header += f"kinds: domain domain domain\nendian: little\nencoding: raw\nspace origin: {origin}\n\n"
+    write_bytes(path, header.encode() + np.asarray(image.data, "<f4").tobytes(order="F"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ DISEASED = ("scar", "border_zone", "isthmus")
 WALL_ML = (20.0, 600.0)
 CAVITY_ML = (15.0, 500.0)
 EXTENT_MM = (40.0, 250.0)
+THICK_SLICES = 1.6
+"""Voxels this many times longer along one axis than along another are slices."""
 THIN_FRACTION = 0.3
 """Of the wall's voxels, those that have no wall on either side along an axis: a sheet has nearly all, a wall of 3 voxels nearly none."""
 
@@ -89,10 +91,10 @@ def _pieces(mask: NDArray[np.bool_], voxel_ml: float) -> NDArray[np.float64]:
     return np.asarray(np.sort(np.bincount(numbered.ravel(), minlength=n + 1)[1:])[::-1] * voxel_ml, np.float64)
 
 
-def thin_fraction(wall: NDArray[np.bool_], part: NDArray[np.bool_]) -> float:
-    """Share of `part`'s voxels at which the whole wall is one voxel thick along some axis; arrays (ni, nj, nk) with a free rim."""
+def thin_fraction(wall: NDArray[np.bool_], part: NDArray[np.bool_], axes: Sequence[int] = (0, 1, 2)) -> float:
+    """Share of `part`'s voxels at which the whole wall is one voxel thick along one of the axes; arrays (ni, nj, nk) with a free rim."""
     thin = np.zeros(wall.shape, bool)
-    for axis in range(3):
+    for axis in axes:
         thin |= part & ~np.roll(wall, 1, axis) & ~np.roll(wall, -1, axis)
     return float(thin.sum() / max(1, part.sum()))
 
@@ -179,11 +181,13 @@ def _check_pieces(grid: LabelVolume, voxel_ml: float, where: str | Path, notes: 
 def _check_wall(grid: LabelVolume, where: str | Path, notes: Notes) -> None:
     wall = grid.mask(*WALL)
     right = grid.mask("rv_myocardium")
-    thin = thin_fraction(wall, wall & ~right)
+    # a slanted wall of good thickness is one slice high where slices are thick
+    fine = [axis for axis, size in enumerate(grid.spacing_mm) if size <= THICK_SLICES * grid.spacing_mm.min()]
+    thin = thin_fraction(wall, wall & ~right, fine)
     if thin > THIN_FRACTION:
         remedy = "segment the whole thickness, or export at a finer spacing"
         raise InputError(where, "myocardium", f"is one voxel thin in {100 * thin:.0f} % of the left ventricle", remedy)
-    thin = thin_fraction(wall, right)
+    thin = thin_fraction(wall, right, fine)
     if thin > THIN_FRACTION:
         notes.suspect(
             "thin_rv_wall", where, "rv_myocardium", f"is one voxel thin in {100 * thin:.0f} % of its voxels", "export at a finer spacing"
