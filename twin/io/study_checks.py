@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 NEAR_MM, FAR_MM = 6.0, 15.0
 """Median distance of points to the shell: a beating wall moves by less than the first; beyond the second frames differ."""
 ENOUGH = 20
+MAX_EXTENT_MM, MAX_TIME_MS, MAX_MV = 1000.0, 20_000.0, 1000.0
 SAMPLED = 8
 """Recordings that are looked at: a file is opened for each."""
 
@@ -71,6 +72,7 @@ def check_study(study: MappingStudy, where: Path, notes: Notes) -> None:
         raise InputError(where, "points", "the map has no point", "export a map with points")
     if not np.isfinite(study.points_mm).all():
         raise InputError(where, "points", "a point has no position", "export the map again")
+    _check_ranges(study, where)
     repeated = len(study) - len(np.unique(study.point_ids))
     if repeated:
         notes.suspect("eam_point_ids", where, "points", f"{repeated} numbers of points are used twice", "export the map again")
@@ -79,6 +81,33 @@ def check_study(study: MappingStudy, where: Path, notes: Notes) -> None:
         _check_shell_times(study, study.surface, where, notes)
     _check_window(study, where, notes)
     _check_columns(study, where, notes)
+
+
+def _check_ranges(study: MappingStudy, where: Path) -> None:
+    """Single values that no heart has: a digit or a sign that was damaged."""
+    extents = [("points", study.points_mm)] + ([("shell", study.surface.points_mm)] if study.surface is not None else [])
+    for name, places in extents:
+        if (
+            float(np.ptp(places, axis=0).max()) > MAX_EXTENT_MM
+            and float(np.ptp(np.percentile(places, [2, 98], axis=0), axis=0).max()) < 400.0
+        ):
+            raise InputError(where, name, "one of them lies far from all others", "export the map again")
+    fields = dict(study.surface.point_data) if study.surface is not None else {}
+    for name in ("lat_ms", "bipolar_mv", "unipolar_mv"):
+        low, high = (-MAX_TIME_MS, MAX_TIME_MS) if name == "lat_ms" else (0.0, MAX_MV)
+        for values in (getattr(study, name), fields.get(name, np.zeros(0))):
+            known = values[np.isfinite(values)]
+            stray = (known < low) | (known > high)
+            # all of them are a matter of units, which other checks name
+            if 0 < stray.sum() < 0.1 * len(known):
+                raise InputError(where, name, f"{int(stray.sum())} values are not between {low:g} and {high:g}", "export the map again")
+
+
+def check_complete(has: NDArray[np.bool_], what: str, where: Path, notes: Notes) -> None:
+    """What some points have and others lack is a sign of a file that was cut: Suspicious."""
+    if has.any() and not has.all():
+        problem = f"{int((~has).sum())} of {len(has)} points have none"
+        notes.suspect("eam_incomplete", where, what, problem, "copy the whole export again")
 
 
 def _distance(points: Array, tree: KDTree) -> float:

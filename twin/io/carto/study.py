@@ -21,7 +21,7 @@ from twin.io.carto.signals import MAX_BYTES as MAX_ECG_BYTES
 from twin.io.carto.signals import RATE_HZ, parse_ecg
 from twin.io.carto.xml import MAX_POINT_BYTES, MapEntry, StudyXml, find_study, read_study_xml
 from twin.io.notes import Notes
-from twin.io.study_checks import check_recordings, check_study, choose_map, public_name, words_of
+from twin.io.study_checks import check_complete, check_recordings, check_study, choose_map, public_name, words_of
 from twin.io.surfaces import Surface
 from twin.study import MappingStudy, Progress, Recording
 
@@ -71,6 +71,7 @@ def read_carto(path: Path, map_name: str | None = None, notes: Notes | None = No
     surface = _surface(files, entry)
     car = _car(files, entry, stem, notes)
     exports = _exports(files, entry, stem, progress)
+    _check_complete(files, exports, len(entry.ids), notes)
     made = _assemble(files, study, entry, names[place], surface, car, exports, notes)
     check_study(made, path, notes)
     check_recordings(made, path, notes)
@@ -117,6 +118,18 @@ def _exports(files: StudyFiles, entry: MapEntry, stem: str, progress: Progress |
         if progress is not None and (index % 500 == 499 or index + 1 == len(entry.ids)):
             progress("points", index + 1, len(entry.ids))
     return found
+
+
+def _check_complete(files: StudyFiles, exports: dict[int, PointExport], n: int, notes: Notes) -> None:
+    check_complete(np.array([k in exports for k in range(n)]), "Point_Export.xml", files.where, notes)
+    if not exports:
+        return
+    found = list(exports.values())
+    check_complete(np.array([np.isfinite(one.window_ms).all() for one in found]), "WOI", files.where, notes)
+    check_complete(np.array([np.isfinite(one.reference_ms) for one in found]), "Reference_Annotation", files.where, notes)
+    named = [one.ecg_file.lower() for one in found if one.ecg_file]
+    known = {name.lower() for name in files.members}
+    check_complete(np.array([name in known for name in named], np.bool_), "ECG_Export", files.where, notes)
 
 
 def _assemble(
@@ -235,6 +248,7 @@ class CartoRecordings:
     points: list[PointExport | None]
     known: dict[str, str]
     last: tuple[str, Recording] | None = field(default=None)
+    samples: int = 0
 
     def __len__(self) -> int:
         return len(self.points)
@@ -255,6 +269,9 @@ class CartoRecordings:
                 raise InputError(self.files.where, "ECG_Export", f"lacks the {kind} channel of its point", AGAIN)
             mapped[kind] = channel
         samples = len(next(iter(window.channels.values())))
+        if self.samples not in (0, samples):
+            raise InputError(self.files.where, "ECG_Export", f"holds {samples} samples, others {self.samples}: truncated", AGAIN)
+        self.samples = samples
         for time in (point.reference_ms, point.map_ms):
             if np.isfinite(time) and not 0 <= time * RATE_HZ / 1000.0 <= samples:
                 raise InputError(self.files.where, "Annotations", "lie outside the recording", AGAIN)
