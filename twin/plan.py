@@ -116,6 +116,8 @@ class Plan:
     run: Mapping[str, Any]
     sources: Mapping[str, str] = field(default_factory=dict)
     """Key of this file -> which stage and which input made the number (`vtwin plan --explain KEY`)."""
+    channels: Sequence[Mapping[str, Any]] = ()
+    """Potential channels through the scar, from geometry and conduction alone, and which circuits use them."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionary in the layout of `plan.json`."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from meshing.sites import pacing_sites
 from planners.calibration import Calibration
+from planners.circuits.channels import potential_channels
+from planners.lesions.avoid import statements
 from planners.lesions.result import LesionPlan
 from planners.outcome import Outcome
 from planners.pacing.engine import InductionRun
@@ -22,7 +24,6 @@ ALWAYS = (
     "Inducibility comes from a reduced (re-excitable eikonal) model: curvature, source-sink mismatch and memory are not in it.",
     "Restitution of healthy and border tissue was computed from the ten Tusscher-Panfilov 2006 model, not measured in this patient.",
     "Recovery is blended where tissues meet, and fronts are blocked, as fitted to monodomain sheets with one isthmus; not to whole hearts.",
-    "Coronary arteries, the phrenic nerve and the conduction system were not given: distances to them are unknown.",
     "A lesion is taken as a non-conducting ellipsoid of the stated radius and depth.",
 )
 
@@ -35,10 +36,14 @@ SOURCES = {
     "circuits.cycle_length_ms": "median interval between activations of the circuit's own nodes; stage induction",
     "circuits.isthmus_width_mm": "shortest cut through conducting tissue across the circuit inside scar; stage induction",
     "targets": "stage lesions: sets proposed by each strategy, re-tested with the whole protocol, smallest non-inducible one chosen",
-    "alternatives": "stage lesions: every set that was tested",
+    "alternatives": "stage lesions: every set that was tested, and the standard strategies that it is compared with",
+    "alternatives.minutes": "lesions times seconds per lesion, and access to each surface; values chosen here (planners/lesions/scores.py)",
+    "alternatives.risk_ml": "healthy muscle lost, with what epicardial access and nearness count as (planners/lesions/scores.py)",
+    "targets.transmural_probability": "wall thickness against the depth of the energy setting and its spread (planners/lesions/energy.py)",
+    "channels": "conducting tissue within 6 mm of dense scar on both sides (closing of the scar), no run needed; planners/circuits/channels.py",
     "outcome.lesion_volume_ml": "volume of the mesh's tetrahedra inside the lesions; stage lesions",
     "outcome.non_inducible_at_mode": "whole protocol from all sites after the lesions, mode of the posterior; stage lesions",
-    "outcome.probability_non_inducible": "share of tissue samples that are non-inducible after the lesions; stage outcome",
+    "outcome.probability_non_inducible": "share of samples of tissue and lesion depth that are non-inducible after lesions; stage outcome",
     "outcome.interval": "95 % interval of that share for the number of samples; stage outcome",
     "limits": "what the stages said they assumed",
     "run": "the run record",
@@ -92,6 +97,7 @@ def _limits(patient: Patient, calibration: Calibration, request: PlanRequest, pl
         limits.append(f"Registration: {fit['registration_ambiguity']}.")
     epi = "epi" in request.access
     limits.append(f"Lesions were allowed from: {', '.join(request.access)}{'' if epi else ' (no epicardial access)'}.")
+    limits += statements(request.avoid, plan.targets)
     limits += [f"Mesh: {w}" for w in calibration.twin.mesh.quality.get("warnings", [])]
     limits += [f"Labels: {r}" for r in calibration.twin.mesh.quality.get("repairs", [])]
     return [*limits, *plan.notes, *patient.notes]
@@ -127,6 +133,7 @@ def assemble(
         limits=_limits(patient, calibration, request, lesions),
         run=record.as_dict(timed=False),
         sources=SOURCES,
+        channels=potential_channels(calibration.twin.mesh, calibration.twin.tissue.velocities(), circuits),
     )
 
 

@@ -11,16 +11,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from planners.circuits.sections import face_pairs
-from planners.lesions.cover import greedy_cover
-from planners.lesions.geometry import Access, LesionMaker
+from planners.lesions.geometry import LesionMaker
+from planners.lesions.rows import cover
 from twin.mesh import HeartMesh
 from twin.model import Twin
 from twin.plan import Circuit, PlanRequest, Target
-
-LEAST_GAIN = 0.1
-"""A lesion must still cover this share of its own volume of surviving tissue to be worth making."""
-
-MOST = 200
 
 
 class BorderHomogenisation:
@@ -37,22 +32,7 @@ class BorderHomogenisation:
     ) -> list[Target]:
         """One target per accessible surface."""
         wanted = scar_of(twin.mesh, circuits) & twin.mesh.in_region("border_zone", "isthmus") & ~maker.mask(made)
-        surfaces = maker.surfaces(request.access)
-        chosen, left = greedy_cover(
-            maker, surfaces, wanted, request.lesion_radius_mm, request.lesion_depth_mm, least_gain=LEAST_GAIN, most=MOST, apart_mm=2.0
-        )
-        missed = maker.volume_ml(left) / max(maker.volume_ml(wanted), 1e-9)
-        return [t for access in surfaces if (t := _target(access, chosen, request, circuits, missed))]
-
-
-def _target(
-    access: Access, chosen: list[tuple[Access, int]], request: PlanRequest, circuits: Sequence[Circuit], missed: float
-) -> Target | None:
-    positions = [np.round(access.points_mm[index], 3).tolist() for owner, index in chosen if owner is access]
-    if not positions:
-        return None
-    why = f"covers the surviving tissue of the scar; {100 * missed:.0f} % of it is out of reach of {request.lesion_depth_mm:g} mm lesions"
-    return Target("", positions, access.name, request.lesion_radius_mm, request.lesion_depth_mm, 0, why, tuple(c.id for c in circuits))
+        return cover(maker, wanted, request, circuits, "covers the surviving tissue of the scar")
 
 
 def scar_of(mesh: HeartMesh, circuits: Sequence[Circuit]) -> NDArray[np.bool_]:

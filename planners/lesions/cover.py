@@ -62,7 +62,7 @@ def _near(access: Access, centres_mm: NDArray[np.float64], reach_mm: float, apar
     from scipy.spatial import cKDTree
 
     away = np.asarray(cKDTree(centres_mm).query(access.points_mm, distance_upper_bound=reach_mm)[0])
-    close = np.flatnonzero(np.isfinite(away))
+    close = np.flatnonzero(np.isfinite(away) & access.is_open)
     if apart_mm <= 0:
         return close.tolist()
     kept: list[int] = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from planners.lesions.avoid import Lines, allowed
 from twin.errors import InputError
 from twin.mesh import HeartMesh
 from twin.params import Param
@@ -27,15 +28,20 @@ NORMAL_RADIUS_MM = 5.0
 
 
 class Access:
-    """A surface from which lesions can be made: its nodes and the direction into the wall at each."""
+    """A surface from which lesions can be made: its nodes, the direction into the wall at each, and which of them keep clear of the
+    structures to be spared (`open`, indices into `nodes`).
+    """
 
-    def __init__(self, mesh: HeartMesh, surface: str) -> None:
+    def __init__(self, mesh: HeartMesh, surface: str, avoid: Mapping[str, Lines] | None = None) -> None:
         if surface not in mesh.surfaces or not len(mesh.surfaces[surface]):
             raise InputError("plan", "access", f"this heart has no surface {surface!r}", f"use some of {', '.join(sorted(mesh.surfaces))}")
         self.name = surface
         self.nodes = mesh.surface_nodes(surface)
         self.points_mm = mesh.points_mm[self.nodes]
         self.tree = cKDTree(self.points_mm)
+        self.is_open = allowed(self.points_mm, avoid or {})
+        self.open = np.flatnonzero(self.is_open)
+        self.open_tree = cKDTree(self.points_mm[self.open])
         self.inward = self._inward(mesh)
 
     def _inward(self, mesh: HeartMesh) -> NDArray[np.float64]:
@@ -47,12 +53,18 @@ class Access:
         return inward / np.maximum(np.linalg.norm(inward, axis=1, keepdims=True), 1e-12)
 
     def distance_mm(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Distance of points (k, 3) from the surface's nodes, (k,) mm."""
-        return np.asarray(self.tree.query(points_mm)[0], np.float64)
+        """Distance of points (k, 3) from the nearest node that may be ablated, (k,) mm; inf if there is none."""
+        return np.asarray(self.open_tree.query(points_mm)[0], np.float64)
 
     def snap(self, positions_mm: ArrayLike) -> NDArray[np.int64]:
         """Index (into `nodes`) of the nearest surface node of each position, (k,)."""
         return np.asarray(self.tree.query(np.asarray(positions_mm, float).reshape(-1, 3))[1], np.int64)
+
+    def place(self, positions_mm: ArrayLike) -> NDArray[np.int64]:
+        """Index (into `nodes`) of the nearest node that may be ablated, (k,); empty if there is none."""
+        if not len(self.open):
+            return np.zeros(0, np.int64)
+        return self.open[np.asarray(self.open_tree.query(np.asarray(positions_mm, float).reshape(-1, 3))[1], np.int64)]
 
 
 def shape_mask(
@@ -81,8 +93,9 @@ def shape_mask(
 class LesionMaker:
     """Turns positions into tetrahedra; keeps the trees of one mesh."""
 
-    def __init__(self, mesh: HeartMesh) -> None:
-        self.mesh = mesh
+    def __init__(self, mesh: HeartMesh, avoid: Mapping[str, Lines] | None = None) -> None:
+        """avoid: structures from whose margins no strategy places a lesion (`planners.lesions.avoid`)."""
+        self.mesh, self.avoid = mesh, avoid or {}
         self.centres_mm = mesh.centroids_mm
         self.tree = cKDTree(self.centres_mm)
         self.volumes_mm3 = mesh.tet_volumes_mm3
@@ -91,12 +104,24 @@ class LesionMaker:
     def access(self, surface: str) -> Access:
         """The surface of that name; raises InputError if the heart has none."""
         if surface not in self._access:
-            self._access[surface] = Access(self.mesh, surface)
+            self._access[surface] = Access(self.mesh, surface, self.avoid)
         return self._access[surface]
 
     def surfaces(self, names: Sequence[str]) -> list[Access]:
-        """Those of the named surfaces that this heart has."""
-        return [self.access(name) for name in names if len(self.mesh.surfaces.get(name, ()))]
+        """Those of the named surfaces that this heart has and that structures to be spared leave open somewhere."""
+        return [a for name in names if len(self.mesh.surfaces.get(name, ())) and len((a := self.access(name)).open)]
+
+    def thickness_mm(self, target: Target) -> NDArray[np.float64]:
+        """Wall thickness under each position of a target, (k,) mm: to the nearest other surface; inf where there is none."""
+        others = [n for n in ("lv_endo", "rv_endo", "epi") if n != target.surface and len(self.mesh.surfaces.get(n, ()))]
+        access = self.access(target.surface)
+        at = access.points_mm[access.snap(target.positions_mm)]
+        if not others:
+            return np.full(len(at), np.inf)
+        nodes = np.unique(np.concatenate([self.mesh.surface_nodes(n) for n in others]))
+        # surfaces share their nodes at the rims: those are no other side
+        nodes = np.setdiff1d(nodes, access.nodes)
+        return np.asarray(cKDTree(self.mesh.points_mm[nodes]).query(at)[0], np.float64)
 
     def at(self, access: Access, index: int, radius_mm: float, depth_mm: float) -> NDArray[np.int64]:
         """Tetrahedra of one lesion at a surface node."""

@@ -172,7 +172,7 @@ def _row(mesh: HeartMesh, cut: NDArray[np.int64], surfaces: Sequence[Access], re
         return float((access.distance_mm(points) > request.lesion_depth_mm).mean())
 
     access = min(surfaces, key=missed)
-    foot = access.points_mm[access.snap(points)]
+    foot = access.points_mm[access.place(points)]
     centre = foot.mean(axis=0)
     _, _, axes = np.linalg.svd(foot - centre, full_matrices=False)
     along = (foot - centre) @ axes[0]
@@ -181,7 +181,7 @@ def _row(mesh: HeartMesh, cut: NDArray[np.int64], surfaces: Sequence[Access], re
         low = high = float(along.min() + along.max()) / 2
     spacing = min(float(SPACING), 1.25 * request.lesion_radius_mm)
     stations = np.linspace(low, high, int(np.ceil((high - low) / spacing - 1e-9)) + 1)
-    return [(access, int(i)) for i in dict.fromkeys(access.snap(centre + stations[:, None] * axes[0]).tolist())]
+    return [(access, int(i)) for i in dict.fromkeys(access.place(centre + stations[:, None] * axes[0]).tolist())]
 
 
 def _best_single(
@@ -200,7 +200,7 @@ def _best_single(
     wanted &= ~blocked
     best: tuple[float, Access, int] | None = None
     for access in surfaces:
-        for index in sorted(set(access.snap(mesh.points_mm[cut]).tolist())):
+        for index in sorted(set(access.place(mesh.points_mm[cut]).tolist())):
             tets = maker.at(access, index, request.lesion_radius_mm, request.lesion_depth_mm)
             gain = float(maker.volumes_mm3[tets[wanted[tets]]].sum())
             if gain > 0 and (best is None or gain > best[0] + 1e-9):

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from planners.circuits import Reentry, collect
 from planners.circuits.sections import Sections
+from planners.lesions.avoid import nearest
+from planners.lesions.energy import preset_of, transmural_probability, with_energy
 from planners.lesions.geometry import DEPTH, RADIUS, LesionMaker, check_request, lesion_count
 from planners.lesions.isthmus_transection import channel_of, separated
 from planners.lesions.result import LesionPlan
+from planners.lesions.scores import scores, with_pareto
 from planners.lesions.strategy import Strategy, strategy
 from planners.pacing.engine import InductionRun, Progress
 from planners.pacing.induce import PacingSettings, induce, stimulus_sites
@@ -47,6 +50,7 @@ def plan_lesions(
     run, circuits: what was induced without lesions; folder: keeps every re-test, so that a search that was cut off goes on where it was.
     Raises InputError for unknown strategies or surfaces and impossible lesion sizes.
     """
+    request = with_energy(request)
     check_request(request)
     protocol = load_protocol(request.protocol)
 
@@ -59,7 +63,7 @@ def plan_lesions(
 
 @dataclass
 class _Candidate:
-    """One strategy's lesion set as far as it has been developed."""
+    """One strategy's lesion set as far as it has been developed; compared: it is scored, but not what the plan is chosen from."""
 
     strategy: str
     targets: list[Target]
@@ -71,6 +75,7 @@ class _Candidate:
     note: str = ""
     last: InductionRun | None = None
     residual: tuple[Circuit, ...] = ()
+    compared: bool = False
 
 
 class Search:
@@ -78,8 +83,10 @@ class Search:
 
     def __init__(self, twin: Twin, request: PlanRequest, sites: Sequence[str], retest: Retest) -> None:
         self.twin, self.request, self.sites, self.retest = twin, request, list(sites), retest
-        self.maker = LesionMaker(twin.mesh)
+        self.maker = LesionMaker(twin.mesh, request.avoid)
         self.strategies: list[Strategy] = [strategy(name) for name in request.strategies]
+        further = (*request.compare, *(["user_drawn"] if request.drawn else []))
+        self.compared: list[Strategy] = [strategy(name) for name in dict.fromkeys(further) if name not in request.strategies]
         self.surfaces = self.maker.surfaces(request.access)
         self.circuits: list[Circuit] = []
         self.inducing: list[str] = []
@@ -94,23 +101,40 @@ class Search:
         if not self.surfaces:
             raise InputError("plan", "access", f"this heart has none of {', '.join(self.request.access)}", "allow a surface that it has")
         notes: list[str] = []
-        candidates: list[_Candidate] = []
-        for s in self.strategies:
-            if why := s.available(self.twin, self.request):
-                notes.append(f"strategy {s.name} was left out: {why}")
-            else:
-                candidates.append(self._candidate(s.name, s.propose(self.twin, self.circuits, self.request, self.maker, [])))
-        candidates = [c for c in candidates if c.targets]
+        compared = self._proposed(self.compared, notes)
+        candidates = self._proposed(self.strategies, notes)
         candidates.sort(key=lambda c: c.volume_ml)
         done = False
         for candidate in candidates:
             self._develop(candidate, grow=not done)
             done |= candidate.non_inducible and candidate.volume_ml <= self.request.max_volume_ml
+        known = list(self.circuits)
+        for candidate in compared:
+            candidate.compared = True
+            self._test(candidate, self.inducing)
+            # what a set that is not proposed would leave or start is no circuit of this heart's plan
+            self.circuits = list(known)
         if not candidates:
             none = np.zeros(len(self.twin.mesh.tets), bool)
             left = tuple(self.circuits)
             return LesionPlan((), (), left, left, run.inductions, none, 0.0, False, (*notes, "no strategy found anything to ablate"))
-        return self._chosen(candidates, notes)
+        return self._chosen(candidates, compared, notes)
+
+    def _proposed(self, strategies: Sequence[Strategy], notes: list[str]) -> list[_Candidate]:
+        """The first proposal of every strategy that has one; why others have none goes into the notes."""
+        out = []
+        for s in strategies:
+            why = s.available(self.twin, self.request)
+            found = [] if why else s.propose(self.twin, self.circuits, self.request, self.maker, [])
+            if found:
+                out.append(self._candidate(s.name, found))
+            else:
+                notes.append(f"strategy {s.name} was left out: {why or 'nothing that it would ablate is in reach'}")
+        return out
+
+    def _everywhere(self) -> list[str]:
+        """All sites, those that induced first."""
+        return [*self.inducing, *(s for s in self.sites if s not in self.inducing)]
 
     def _candidate(self, name: str, targets: list[Target]) -> _Candidate:
         mask = self.maker.mask(targets)
@@ -128,7 +152,7 @@ class Search:
         while candidate.rounds < limit:
             candidate.rounds += 1
             too_large = candidate.volume_ml > self.request.max_volume_ml
-            self._test(candidate, self.inducing if too_large else [*self.inducing, *(s for s in self.sites if s not in self.inducing)])
+            self._test(candidate, self.inducing if too_large or not grow else self._everywhere())
             if too_large:
                 candidate.note = f"larger than the {self.request.max_volume_ml:g} mL allowed"
                 return
@@ -193,30 +217,31 @@ class Search:
         if lesion_count(targets) == lesion_count(candidate.targets):
             return
         trial = self._candidate(candidate.strategy, targets)
-        self._test(trial, [*self.inducing, *(s for s in self.sites if s not in self.inducing)])
+        self._test(trial, self._everywhere())
         if trial.non_inducible:
             candidate.last, candidate.residual = trial.last, trial.residual
             self._put(candidate, targets)
 
-    def _chosen(self, candidates: list[_Candidate], notes: list[str]) -> LesionPlan:
+    def _chosen(self, candidates: list[_Candidate], compared: list[_Candidate], notes: list[str]) -> LesionPlan:
         def rank(c: _Candidate) -> tuple[bool, bool, int, float]:
             return (c.volume_ml > self.request.max_volume_ml, not c.non_inducible, len(c.residual), c.volume_ml)
 
-        best = min(candidates, key=rank)
+        while (best := min(candidates, key=rank)).tested == "inducing sites" and not rank(best)[0]:
+            self._test(best, self._everywhere())
         if rank(best)[0]:
             notes.append(f"every lesion set is larger than the {self.request.max_volume_ml:g} mL allowed; none is proposed")
-            alternatives = tuple(self._score(c, False) for c in candidates)
+            alternatives = tuple(with_pareto([self._score(c, False) for c in (*candidates, *compared)]))
             left = tuple(self.circuits)
             return LesionPlan((), alternatives, left, left, (), np.zeros_like(best.mask), 0.0, False, tuple(notes))
         if best.non_inducible:
             self._prune(best)
         else:
             notes.append("VT is still inducible with the proposed lesions")
-        targets = tuple(replace(t, id=f"T{k + 1}", order=k + 1) for k, t in enumerate(best.targets))
+        targets = tuple(self._described(replace(t, id=f"T{k + 1}", order=k + 1)) for k, t in enumerate(best.targets))
         assert best.last is not None
         return LesionPlan(
             targets,
-            tuple(self._score(c, c is best) for c in candidates),
+            tuple(with_pareto([self._score(c, c is best) for c in (*candidates, *compared)])),
             tuple(self.circuits),
             best.residual,
             best.last.inductions,
@@ -226,17 +251,22 @@ class Search:
             tuple(notes),
         )
 
+    def _described(self, target: Target) -> Target:
+        """With the probability that it crosses the wall, and its distance from what was to be spared."""
+        sure = transmural_probability(self.maker.thickness_mm(target), target.depth_mm, float(preset_of(self.request).depth_sd))
+        return replace(target, transmural_probability=round(float(sure.mean()), 4), nearest=nearest(target, self.request.avoid))
+
     def _score(self, c: _Candidate, chosen: bool) -> dict[str, Any]:
         cycles = [r.cycle_length_ms for r in c.residual]
+        known = {circuit.id for circuit in self.circuits}
         return {
             "strategy": c.strategy,
             "chosen": chosen,
-            "volume_ml": round(c.volume_ml, 4),
-            "lesions": lesion_count(c.targets),
-            "healthy_lost_ml": round(self.maker.volume_ml(c.mask, "healthy"), 4),
+            "role": "compared" if c.compared else "candidate",
+            **scores(self.maker, c.targets, self.request),
             "non_inducible": c.non_inducible,
             "tested": c.tested,
-            "residual_circuits": [r.id for r in c.residual],
+            "residual_circuits": [r.id if r.id in known else "new" for r in c.residual],
             "residual_cycle_length_ms": max(cycles) if cycles else None,
             "rounds": c.rounds,
             "note": c.note,

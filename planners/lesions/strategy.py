@@ -15,6 +15,12 @@ from twin.plan import Circuit, PlanRequest, Target
 REGISTRY = {
     "isthmus_transection": "planners.lesions.isthmus_transection:IsthmusTransection",
     "border_homogenisation": "planners.lesions.border_homogenisation:BorderHomogenisation",
+    "exit_site": "planners.lesions.exit_site:ExitSite",
+    "dechannelling": "planners.lesions.dechannelling:Dechannelling",
+    "core_isolation": "planners.lesions.core_isolation:CoreIsolation",
+    "late_potential": "planners.lesions.late_potential:LatePotential",
+    "deceleration_zone": "planners.lesions.deceleration_zone:DecelerationZone",
+    "user_drawn": "planners.lesions.user_drawn:UserDrawn",
 }
 
 
