@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from meshing.implicit import find_opening
-from meshing.resample import THICK_SLICES
 from twin.errors import InputError
+from twin.io.labels import THICK_SLICES
 from twin.volume import WALL, LabelVolume
 
 SECOND_HEART = 0.2

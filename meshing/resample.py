@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from meshing.implicit import FAR_MM
+from twin.io.labels import THICK_SLICES
 from twin.volume import LABELS, WALL, LabelVolume
 
 MAX_VOXEL_MM = 1.5
 MIN_VOXEL_MM = 0.75
-
-THICK_SLICES = 1.6
-"""Slices are interpolated one by one when they are this many times thicker than the pixels."""
 
 TIP_WITHIN = 0.9
 """A region ends at the latest this share of the way to the next slice, which does not show it."""

@@ -122,7 +122,7 @@ def _picture(found: Enhancement | None, thick: Thickness, method: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 7.5 if found is not None else 4.2))
+    figure = Figure(figsize=(14, 7.5 if found is not None else 4.2), layout="constrained")
     rows = 2 if found is not None else 1
     axes = figure.subplots(rows, 4, squeeze=False)
     if found is not None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from twin.errors import InputError
+from twin.io.labels import THICK_SLICES
 from twin.params import Param
 from twin.volume import LABELS, WALL, LabelVolume
 
@@ -52,7 +53,9 @@ def repair(volume: LabelVolume) -> tuple[LabelVolume, list[Repair]]:
             found.append(Repair(what, int(mask.sum()), float(mask.sum()) * volume.voxel_mm3 / 1000.0, place))
 
     wall = volume.mask(*WALL)
-    islands = wall & ~_largest(wall, ALL)
+    cross = _cross(volume)
+    # a slanted wall is not in one piece where slices are thick: there the apex hangs on by the blood above it
+    islands = wall & ~_largest(wall if cross is FACES else _heart(data), ALL)
     data[islands] = 0
     report(islands, "islands of wall removed")
     for cavity in ("lv_blood", "rv_blood"):
@@ -63,14 +66,26 @@ def repair(volume: LabelVolume) -> tuple[LabelVolume, list[Repair]]:
     holes = ndimage.binary_fill_holes(_heart(data)) & (data == LABELS["background"])
     _wall_over(data, holes)
     report(holes, "enclosed holes filled with the nearest wall label")
-    between = _between_cavities(data, volume)
+    between = _between_cavities(data, volume, cross)
     _wall_over(data, between)
     report(between, "leak between LV and RV closed with wall")
     for cavity in ("lv_blood", "rv_blood"):
-        leak = _leaks_outside(data, cavity, volume)
+        leak = _leaks_outside(data, cavity, volume, cross)
         _wall_over(data, leak)
         report(leak, f"leak of {cavity} to the outside closed with wall")
     return replace(volume, data=data), found
+
+
+def _cross(volume: LabelVolume) -> NDArray[np.bool_]:
+    """Neighbours that share a face; not across thick slices, where blood lies beside what is outside a slanted wall."""
+    spacing = volume.spacing_mm
+    thick = np.flatnonzero(spacing > THICK_SLICES * spacing.min())
+    if not len(thick):
+        return FACES
+    cross = FACES.copy()
+    for axis in thick:
+        np.moveaxis(cross, axis, 0)[[0, 2]] = False
+    return cross
 
 
 def _heart(data: NDArray[np.uint8]) -> Mask:
@@ -85,22 +100,24 @@ def _wall_over(data: NDArray[np.uint8], mask: Mask) -> None:
         data[mask] = data[tuple(index[mask] for index in nearest)]
 
 
-def _face_area(one: Mask, other: Mask, volume: LabelVolume) -> float:
-    """Area of the voxel faces between two masks, mm^2."""
+def _face_area(one: Mask, other: Mask, volume: LabelVolume, cross: NDArray[np.bool_]) -> float:
+    """Area of the voxel faces between two masks, mm^2, along the axes of `cross`."""
     total = 0.0
     for axis in range(3):
+        if not np.moveaxis(cross, axis, 0)[0].any():
+            continue
         face = volume.voxel_mm3 / float(volume.spacing_mm[axis])
         a, b = (np.moveaxis(m, axis, 0) for m in (one, other))
         total += face * float((a[1:] & b[:-1]).sum() + (b[1:] & a[:-1]).sum())
     return total
 
 
-def _between_cavities(data: NDArray[np.uint8], volume: LabelVolume) -> Mask:
+def _between_cavities(data: NDArray[np.uint8], volume: LabelVolume, cross: NDArray[np.bool_]) -> Mask:
     """RV voxels that touch LV blood; raises InputError where too many do."""
     lv, rv = (data == LABELS[name] for name in ("lv_blood", "rv_blood"))
-    touching = rv & ndimage.binary_dilation(lv, FACES)
+    touching = rv & ndimage.binary_dilation(lv, cross)
     if touching.any():
-        area = _face_area(lv, rv, volume)
+        area = _face_area(lv, rv, volume, cross)
         if area > float(REFUSED_LEAK_MM2):
             where = volume.source or "segmentation"
             problem = f"LV and RV blood meet over {area / 100.0:.1f} cm^2"
@@ -108,10 +125,10 @@ def _between_cavities(data: NDArray[np.uint8], volume: LabelVolume) -> Mask:
     return np.asarray(touching)
 
 
-def _leaks_outside(data: NDArray[np.uint8], cavity: str, volume: LabelVolume) -> Mask:
+def _leaks_outside(data: NDArray[np.uint8], cavity: str, volume: LabelVolume, cross: NDArray[np.bool_]) -> Mask:
     """Background voxels that lie on small holes of one cavity's wall, away from its largest opening (the base)."""
     blood, outside = data == LABELS[cavity], ~_heart(data)
-    open_blood = blood & ndimage.binary_dilation(outside, FACES)
+    open_blood = blood & ndimage.binary_dilation(outside, cross)
     numbered, count = ndimage.label(open_blood, ALL)
     leak = np.zeros(data.shape, bool)
     if count < 2:
@@ -124,8 +141,8 @@ def _leaks_outside(data: NDArray[np.uint8], cavity: str, volume: LabelVolume) ->
             continue
         wide = tuple(slice(max(b.start - 1, 0), b.stop + 1) for b in box)
         here = numbered[wide] == n
-        beyond = outside[wide] & ndimage.binary_dilation(here, FACES)
-        if _face_area(here, beyond, volume) <= float(SMALL_LEAK_MM2):
+        beyond = outside[wide] & ndimage.binary_dilation(here, cross)
+        if _face_area(here, beyond, volume, cross) <= float(SMALL_LEAK_MM2):
             leak[wide] |= beyond
     return leak
 
