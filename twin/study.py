@@ -17,6 +17,9 @@ Progress = Callable[[str, int, int], None]
 """What is being read, how much is done, how much there is."""
 
 UNVERIFIED = "written from the published description of the format; not verified on the vendor's hardware"
+MAX_MV = 5000.0
+"""No electrode records more, pacing included: a larger sample is damage."""
+
 LANDMARKS = (
     "lv_apex",
     "mitral_centre",

@@ -20,7 +20,7 @@ from twin.io.mat import MatFields, read_mat
 from twin.io.notes import Notes
 from twin.io.study_checks import check_recordings, check_study
 from twin.io.surfaces import Surface, checked, index_array
-from twin.study import UNVERIFIED, MappingStudy, Progress, Recording, from_surface
+from twin.study import MAX_MV, UNVERIFIED, MappingStudy, Progress, Recording, from_surface
 
 Array = NDArray[np.float64]
 SYSTEM = "OpenEP"
@@ -188,8 +188,8 @@ class MatRecordings:
         """One point's electrograms, None where all its samples are missing. Raises InputError for single missing samples."""
         channels = {name: np.array(array[index], np.float64) for name, array in self.rows.items()}
         channels = {name: values for name, values in channels.items() if len(values) and not np.isnan(values).all()}
-        if any(not np.isfinite(values).all() for values in channels.values()):
-            raise InputError(self.where, f"electric.egm row {index + 1}", "a sample is missing", AGAIN)
+        if any(not np.isfinite(values).all() or np.abs(values).max() > MAX_MV for values in channels.values()):
+            raise InputError(self.where, f"electric.egm row {index + 1}", "a sample is missing or impossible", AGAIN)
         if not channels:
             return None
         bipolar, unipolar, reference = (name if name in channels else "" for name in ("bipolar", "unipolar", "reference"))

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 NEAR_MM, FAR_MM = 6.0, 15.0
 """Median distance of points to the shell: a beating wall moves by less than the first; beyond the second frames differ."""
 ENOUGH = 20
-MAX_EXTENT_MM, MAX_TIME_MS, MAX_MV = 1000.0, 20_000.0, 1000.0
+MAX_EXTENT_MM, MAX_TIME_MS, MAX_MV, MAX_ANNOTATION_MS = 1000.0, 20_000.0, 1000.0, 120_000.0
 SAMPLED = 8
 """Recordings that are looked at: a file is opened for each."""
 
@@ -92,6 +92,10 @@ def _check_ranges(study: MappingStudy, where: Path) -> None:
             and float(np.ptp(np.percentile(places, [2, 98], axis=0), axis=0).max()) < 400.0
         ):
             raise InputError(where, name, "one of them lies far from all others", "export the map again")
+    for name in ("reference_ms", "map_ms", "window_ms"):
+        times = getattr(study, name)
+        if np.isfinite(times).any() and np.nanmax(np.abs(times)) > MAX_ANNOTATION_MS:
+            raise InputError(where, name, "is longer than any recording", "export the map again")
     fields = dict(study.surface.point_data) if study.surface is not None else {}
     for name in ("lat_ms", "bipolar_mv", "unipolar_mv"):
         low, high = (-MAX_TIME_MS, MAX_TIME_MS) if name == "lat_ms" else (0.0, MAX_MV)

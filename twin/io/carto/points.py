@@ -91,6 +91,8 @@ class PointExport:
     unipolar: str
     bipolar: str
     reference: str
+    says_ecg: bool = True
+    """Whether the file has an ECG element at all; a point without recording names none in it."""
 
     @property
     def lat_ms(self) -> float:
@@ -134,4 +136,5 @@ def parse_point(data: bytes, where: Path) -> PointExport:
         channel.get("UnipolarMappingChannel", ""),
         channel.get("BipolarMappingChannel", ""),
         channel.get("ReferenceChannel", ""),
+        ecg is not None,
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from twin.errors import InputError
 from twin.io.archive import AGAIN, text_lines
-from twin.study import Recording
+from twin.study import MAX_MV, Recording
 
 RATE_HZ = 1000.0
 """The text states no rate: exports hold 2,500 samples of 2.5 s."""
@@ -43,8 +43,8 @@ def parse_ecg(data: bytes, where: Path) -> Recording:
     samples = len([1 for line in body.splitlines() if line.strip()])
     if counts.size == 0 or counts.size != samples * len(names):
         raise InputError(where, "ECG_Export", f"{counts.size} samples for {len(names)} channels: truncated", AGAIN)
-    if not np.isfinite(counts).all() or np.abs(counts).max() > 1e9:
-        raise InputError(where, "ECG_Export", "holds a sample that is not finite", AGAIN)
+    if not np.isfinite(counts).all() or np.abs(counts).max() * gain > MAX_MV:
+        raise InputError(where, "ECG_Export", f"holds a sample beyond {MAX_MV:g} mV, or none", AGAIN)
     traces = np.ascontiguousarray((counts.reshape(samples, len(names)) * gain).T)
     found = dict(zip(names, traces, strict=True))
     bipolar, unipolar, reference = (_known(mapped.get(kind, ""), found) for kind in ("bipolar", "unipolar", "reference"))

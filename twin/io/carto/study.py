@@ -127,6 +127,7 @@ def _check_complete(files: StudyFiles, exports: dict[int, PointExport], n: int, 
     found = list(exports.values())
     check_complete(np.array([np.isfinite(one.window_ms).all() for one in found]), "WOI", files.where, notes)
     check_complete(np.array([np.isfinite(one.reference_ms) for one in found]), "Reference_Annotation", files.where, notes)
+    check_complete(np.array([one.says_ecg for one in found]), "ECG", files.where, notes)
     named = [one.ecg_file.lower() for one in found if one.ecg_file]
     known = {name.lower() for name in files.members}
     check_complete(np.array([name in known for name in named], np.bool_), "ECG_Export", files.where, notes)

@@ -25,6 +25,9 @@ Array = NDArray[np.float64]
 SYSTEM = "EnSite"
 HEAD_LINES = 300
 SAME_MM = 0.01
+GEOMETRY = ("dxlandmarkgeo", "contact_mapping_model", "modelgroups")
+POINTS = ("dxl_", "map_", "ecg_raw", "ecg_filtered")
+"""Beginnings of names of files that must be what their name says: an export holds many others."""
 
 
 def is_ensite(path: Path) -> bool:
@@ -90,6 +93,8 @@ def _geometry(files: StudyFiles, notes: Notes) -> tuple[dict[str, Surface], dict
     labels: dict[str, Array] = {}
     for name in files.names(".xml"):
         if b"<dif>" not in files.start(name).lower():
+            if PurePosixPath(name).name.lower().startswith(GEOMETRY):
+                raise InputError(files.where, "geometry XML", "a file with the name of a geometry is no DIF", AGAIN)
             continue
         found = parse_dif(files.read(name, MAX_DIF_BYTES), files.where)
         labels |= found.labels
@@ -148,6 +153,8 @@ def _tables(files: StudyFiles, progress: Progress | None) -> tuple[list[_Table],
                 found.append(_Table(name, parse_rows(lines, files.where), False))
             elif header.element.lower() == "dxldata" or (header.element.lower().startswith("dxl") and header.data_row < 0):
                 found.append(_Table(name, parse_columns(lines, files.where), True))
+            elif PurePosixPath(name).name.lower().startswith(POINTS):
+                raise InputError(files.where, "CSV file", "a file with the name of one with points is none", AGAIN)
         if progress is not None:
             progress("files", k + 1, len(names))
     for table in found:
@@ -206,6 +213,8 @@ def _of_tables(
         notes.add(f"{int((used == 0).sum())} points that the map does not use keep their place and lose their times")
     shell = _nearest_shell(points, shells)
     numbers = column("point")
+    if (numbers < 0).any() or (numbers > 1e12).any():
+        raise InputError(files.where, "point number", "is negative or has too many digits", AGAIN)
     # several electrodes record one point number of Precision: its number is the beat's
     ids = np.arange(1, n + 1) if transposed or not np.isfinite(numbers).all() else numbers.astype(np.int64)
     return MappingStudy(
@@ -242,6 +251,8 @@ def _merge_rows(group: list[_Table], where: Path) -> dict[str, Array]:
         found, quantity = table.points.values, table.points.header.quantity.lower()
         if len(table.points) != len(first) or np.abs(found["x"] - first.values["x"]).max() > SAME_MM:
             raise InputError(where, "CSV files", "files of one map list different points", "export them together")
+        if "point" in found and (found["point"] != first.column("point")).any():
+            raise InputError(where, "(Point #)", "files of one map number their points differently", "export them together")
         for key in ("lat", "left", "right"):
             if key in found and (key != "lat" or "lat" in quantity):
                 values[key] = found[key]
@@ -295,7 +306,9 @@ class _RowRecordings:
             if waves is not None:
                 channels[name], rate = waves.trace(index), waves.rate_hz
         row = self.rows.get(int(self.groups[index]), -1)
-        if self.reference is not None and row >= 0:
+        if self.reference is not None:
+            if row < 0:
+                raise InputError(self.reference.files.where, "Wave_refs", "lacks the freeze group of a point", AGAIN)
             channels["ref"] = self.reference.trace(row)
         if not channels:
             return None

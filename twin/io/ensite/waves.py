@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from twin.errors import InputError
 from twin.io.archive import AGAIN, BROKEN, StudyFiles
 from twin.io.ensite.table import MAX_SAMPLES, Header, head_of, lines_of, number, numbers, plain, read_field
-from twin.study import Recording
+from twin.study import MAX_MV, Recording
 
 Array = NDArray[np.float64]
 END = "FFT spectrum is available"
@@ -59,7 +59,7 @@ def parse_waves(lines: Iterator[str], where: Path) -> Recording:
     if not rows or (header.samples >= 0 and header.samples != len(rows)):
         raise InputError(where, "wave file", f"has {len(rows)} samples, the header says {header.samples}", AGAIN)
     table = np.stack(rows, axis=1).astype(np.float64)
-    if not np.isfinite(table).all():
+    if not np.isfinite(table).all() or np.abs(table).max() > MAX_MV:
         raise InputError(where, "wave file", "holds a sample that is not finite", AGAIN)
     return Recording(_rate(header, np.array(times), where), {names[k]: table[i] for i, k in enumerate(kept)})
 
@@ -126,7 +126,8 @@ class BlockWaves:
                         seconds = number(found[1], self.files.where, "Exported seconds")
                 elif rest:
                     cells = rest.split(",")
-                    if len(cells) < self.points or len(current) >= MAX_SAMPLES:
+                    bare = not cell.strip() and not any(map(str.strip, cells[self.points :]))
+                    if len(cells) < self.points or not bare or len(current) >= MAX_SAMPLES:
                         raise InputError(self.files.where, "traces", f"a row has {len(cells)} of {self.points} values", AGAIN)
                     current.append(numbers(cells[first:last], self.files.where, "traces"))
         rate = _sane(header.rate_hz if np.isfinite(header.rate_hz) else TICK_HZ, self.files.where)
@@ -134,8 +135,8 @@ class BlockWaves:
         if len(lengths) > 1 or (blocks and np.isfinite(seconds) and abs(lengths.copy().pop() - seconds * rate) > 1.5):
             raise InputError(self.files.where, "traces", "are shorter or longer than the header says: truncated", AGAIN)
         out = {name: np.stack(rows) for name, rows in blocks.items() if rows}
-        if any(not np.isfinite(values).all() for values in out.values()):
-            raise InputError(self.files.where, "traces", "hold a missing sample", AGAIN)
+        if any(not np.isfinite(values).all() or np.abs(values).max() > MAX_MV for values in out.values()):
+            raise InputError(self.files.where, "traces", "hold a missing or impossible sample", AGAIN)
         return rate, out
 
 
@@ -189,6 +190,6 @@ class RowWaves:
         if len(found) != self.columns:
             raise InputError(self.files.where, "wave file", f"a row has {len(found)} of {self.columns} samples", AGAIN)
         values = numbers(found, self.files.where, "wave file")
-        if not np.isfinite(values).all():
-            raise InputError(self.files.where, "wave file", "a sample is missing", AGAIN)
+        if not np.isfinite(values).all() or np.abs(values).max() > MAX_MV:
+            raise InputError(self.files.where, "wave file", "a sample is missing or impossible", AGAIN)
         return values
