@@ -12,12 +12,13 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from meshing.closing import close_surface
 from twin.errors import InputError
 from twin.io.convert import SURFACE_SUFFIXES, convert_labels, convert_surface, kind_of, surface_files, write_labels
 from twin.io.grid import check_shape, label_name
 from twin.io.labels import read_labels
 from twin.io.segments import check_room, combine
-from twin.io.surfaces import read_surface
+from twin.io.surfaces import Surface, read_surface
 from twin.volume import LABELS, LabelVolume
 
 OFFSET = np.array([0.00137, 0.00291, 0.00173])
@@ -34,6 +35,9 @@ DEEP = 0.65
 CLEFT_MM = 3.0
 SEED = 0.8
 MIN_CAVITY_ML = 3.0
+
+PIECES = ("base", "endo_lv", "endo_rv", "epi", "lv_endo", "rv_endo")
+"""How the names of files end that are pieces of one wall (Cobiveco's, openCARP's)."""
 
 
 @dataclass(frozen=True)
@@ -293,12 +297,35 @@ def read_segmentation(path: Path, labels: Mapping[str, int] | None = None) -> La
 
     `labels` names the values of a label volume; surfaces become voxels of 1 mm. Raises InputError.
     """
+    return read_with_notes(path, labels)[0]
+
+
+def read_with_notes(path: Path, labels: Mapping[str, int] | None = None, spacing_mm: float = 1.0) -> tuple[LabelVolume, list[str]]:
+    """As `read_segmentation`, and what was done to a surface to close it. A name with `*`, or a folder of pieces (base, endo_lv, endo_rv,
+    epi), is one wall in pieces."""
+    if _pieces(path) or path.suffix.lower() in SURFACE_SUFFIXES:
+        surface, notes = read_closed(path)
+        volume, _ = surface_to_labels(surface.points_mm, surface.triangles, spacing_mm, surface.point_data, path.name)
+        return volume, [f"{path.name}: {note}" for note in notes]
     if path.is_dir() and surface_files(path):
-        return read_closed_surfaces(path)
-    if path.suffix.lower() in SURFACE_SUFFIXES:
-        surface = read_surface(path)
-        return surface_to_labels(surface.points_mm, surface.triangles, 1.0, surface.point_data, path.name)[0]
-    return read_labels(path, labels)
+        return read_closed_surfaces(path, spacing_mm), []
+    return read_labels(path, labels), []
+
+
+def read_closed(path: Path) -> tuple[Surface, list[str]]:
+    """The closed surface of a wall from one file or its pieces, and what was done to close it. Raises InputError."""
+    return close_surface([read_surface(piece) for piece in _pieces(path) or [path]], path.name)
+
+
+def _pieces(path: Path) -> list[Path]:
+    """Files that together are one wall: those a pattern matches, or a folder's if each is named as a piece; else none."""
+    if "*" in path.name:
+        found = sorted(p for p in path.parent.glob(path.name) if p.suffix.lower() in SURFACE_SUFFIXES)
+        if not found:
+            raise InputError(path, "file", "matches no surface", f"use one of {', '.join(SURFACE_SUFFIXES)}")
+        return found
+    files = surface_files(path) if path.is_dir() else []
+    return sorted(files) if files and all(file.stem.lower().endswith(PIECES) for file in files) else []
 
 
 def convert(source: Path, target: Path, labels: Mapping[str, int] | None = None, spacing_mm: float = 1.0) -> list[str]:
@@ -319,8 +346,8 @@ def convert(source: Path, target: Path, labels: Mapping[str, int] | None = None,
         volume = read_closed_surfaces(source, spacing_mm)
         write_labels(target, volume)
         return [f"{name}: {volume.volume_ml(name):.1f} mL" for name in volume.names]
-    surface = read_surface(source)
+    surface, notes = read_closed(source)
     volume, found = surface_to_labels(surface.points_mm, surface.triangles, spacing_mm, surface.point_data, source.name)
     write_labels(target, volume)
     lines = (f"{name.rsplit('_', 1)[0]}: {value:.1f} {name.rsplit('_', 1)[1]}" for name, value in found.items() if name != "doubtful")
-    return [line.replace(" ml", " mL") for line in lines]
+    return [*notes, *(line.replace(" ml", " mL") for line in lines)]
