@@ -100,6 +100,9 @@ def _geometry(files: StudyFiles, notes: Notes) -> tuple[dict[str, Surface], dict
         labels |= found.labels
         for volume, raw in found.volumes.items():
             surface = with_missing(raw)
+            if "map_data" in surface.point_data:
+                problem = "has values, and no comment that says whether they are times or voltages"
+                notes.suspect("eam_quantity", files.where, "Map_data", problem, "export the map again")
             same = next((key for key, shell in shells.items() if _same(shell, surface)), None)
             if same is None:
                 shells[volume if volume not in shells else f"{volume} #{len(shells) + 1}"] = surface
