@@ -81,6 +81,26 @@ def mesh(
 
 
 @app.command()
+def calibrate(
+    case: Annotated[Path, typer.Argument(help="Case file.")],
+    out: Out,
+    sampler: Annotated[str, typer.Option(help="laplace (seconds) or ensemble (minutes: sites move too).")] = "laplace",
+    seed: Seed = 0,
+    threads: Threads = None,
+    fresh: Fresh = False,
+    json: Json = False,
+) -> int:
+    """Evidence to posterior tissue: velocities, sites, thresholds, recovery; what the data could not tell; what looks wrong.
+
+    Example: vtwin calibrate cases/demo/case.toml -o out/calibrated
+    """
+    _threads(threads)
+    from planners.app import calibrate_command
+
+    return calibrate_command.calibrate(case, out, Console(json), sampler=sampler, seed=seed, fresh=fresh)
+
+
+@app.command()
 def induce(
     case: Annotated[Path, typer.Argument(help="Case file.")],
     out: Out,

@@ -15,9 +15,9 @@ import numba
 from planners.app import assemble, expect, waves
 from planners.app.console import Console
 from planners.app.evidence import gather
-from planners.app.leave_command import load_plan
 from planners.app.output import claim, finish
 from planners.app.pipeline import Line
+from planners.finished import load_plan
 from planners.overlay import export as write_overlay
 from planners.pacing.induce import PacingSettings
 from planners.pacing.protocol import load_protocol

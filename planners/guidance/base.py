@@ -1,0 +1,97 @@
+"""The finished plan that a procedure starts from, read once: everything an update needs and no update changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planners.calibration import Calibration
+from planners.circuits.sections import Sections
+from planners.finished import load_plan
+from planners.lesions.geometry import LesionMaker
+from planners.lesions.isthmus_transection import Channel, channel_of
+from planners.pacing.engine import load_site
+from planners.pacing.induce import PacingSettings, model_of, stimulus_sites
+from planners.pacing.protocol import Drive, Extrastimulus, Protocol, load_protocol
+from planners.pacing.site import Site, SiteResult
+from solvers.eikonal.reentrant import ReentrantEikonal
+from twin.errors import InputError
+from twin.model import Twin
+from twin.plan import Circuit, Plan, PlanRequest
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One train that induced before ablation: where, its drive's cycle and its coupling intervals."""
+
+    site: str
+    cycle_ms: float
+    coupling_ms: tuple[float, ...]
+    circuit: str | None
+    """The circuit that it induced, None where that could not be described."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A finished plan with its twin and what induced VT in it."""
+
+    folder: Path
+    plan: Plan
+    twin: Twin
+    request: PlanRequest
+    attempts: tuple[Attempt, ...]
+
+    @staticmethod
+    def load(folder: Path) -> Base:
+        """Read a finished plan. Raises InputError for a folder that holds none, or whose stages are gone."""
+        plan = load_plan(folder)
+        keys = plan.run["stages"]
+        stages = {name: folder / "stages" / f"{name}-{keys.get(name)}" for name in ("tissue", "induction")}
+        for name, path in stages.items():
+            if not path.is_dir():
+                raise InputError(
+                    folder, "stages", f"stage {name} of this plan is not there", "run `vtwin plan` again, same case and folder"
+                )
+        results = [load_site(path) for path in sorted(stages["induction"].glob("site-*.npz"))]
+        named = {(i.site, tuple(i.coupling_ms)): i.circuit for i in plan.inductions if i.induced}
+        attempts = tuple(
+            Attempt(e.site, e.cycle_ms, e.coupling_ms, named.get((e.site, tuple(e.coupling_ms)))) for r in results for e in r.episodes
+        )
+        raw: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plan.run["settings"]["request"].items()}
+        request = PlanRequest(**raw)
+        return Base(folder, plan, Calibration.load(stages["tissue"]).twin, request, attempts)
+
+    @cached_property
+    def maker(self) -> LesionMaker:
+        """Lesions to tetrahedra."""
+        return LesionMaker(self.twin.mesh)
+
+    @cached_property
+    def protocol(self) -> Protocol:
+        """The plan's protocol."""
+        return load_protocol(self.request.protocol)
+
+    @cached_property
+    def model(self) -> ReentrantEikonal:
+        """The reduced model of the untreated heart; lesions are blocked in copies of it."""
+        return model_of(self.twin, PacingSettings())
+
+    @cached_property
+    def channels(self) -> dict[str, tuple[Circuit, Channel]]:
+        """Isthmus of each circuit as a graph, by circuit; circuits whose isthmus has no two ends are left out."""
+        sections = Sections(self.twin.mesh)
+        found = ((c, channel_of(self.twin.mesh, sections, c)) for c in self.plan.circuits)
+        return {c.id: (c, channel) for c, channel in found if channel is not None}
+
+    def repeat(self, attempt: Attempt, blocked: NDArray[np.bool_]) -> SiteResult:
+        """The same train again with tetrahedra (m,) blocked: only that one, so that it takes a fraction of the whole protocol."""
+        drive = next((d for d in self.protocol.drives if d.cycle_ms == attempt.cycle_ms), Drive(attempt.cycle_ms, 2, 2))
+        extras = tuple(Extrastimulus(c, 1.0, c) for c in attempt.coupling_ms)
+        one = replace(self.protocol, sites=(attempt.site,), drives=(drive,), extras=extras, stop_after=1)
+        nodes = stimulus_sites(self.twin, one, (attempt.site,))[attempt.site]
+        return Site(self.model.with_blocked(blocked), nodes, one, attempt.site).pace()

@@ -1,0 +1,177 @@
+"""One update: delivered lesions against a plan, as a pure function of the two, so that no order of events can change the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from planners.guidance.base import Attempt, Base
+from planners.lesions.geometry import lesion_count
+from planners.lesions.isthmus_transection import IsthmusTransection, separated
+from twin.io.lesions import Delivered
+from twin.io.notes import Notes
+from twin.plan import Plan, Target
+
+DONE_SHARE = 0.8
+"""A planned lesion is done when this share of its tissue was taken by delivered ones (chosen here)."""
+
+TOUCHED_SHARE = 0.1
+FAR_MM = 12.0
+"""A lesion this far from every surface that lesions are made from is not of this heart, this map or this frame."""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What an update says: the plan that is left, and the state of every target and circuit as plain numbers."""
+
+    plan: Plan
+    state: dict[str, Any]
+
+
+def placed(base: Base, delivered: Delivered, notes: Notes) -> list[Target]:
+    """Delivered lesions on the surfaces of the mesh, one target each; sizes that were not given are the plan's.
+
+    Raises Suspicious (`far_lesion`) for a place that no catheter reaches.
+    """
+    position = delivered.positions_mm
+    if delivered.frame == "map":
+        position = position @ base.twin.map_to_mesh[:3, :3].T + base.twin.map_to_mesh[:3, 3]
+    names = [delivered.surface] if delivered.surface else ["lv_endo", "rv_endo", "epi"]
+    surfaces = base.maker.surfaces(names)
+    if not len(position) or not surfaces:
+        return []
+    away = np.stack([surface.distance_mm(position) for surface in surfaces])
+    nearest = np.argmin(away, axis=0)
+    far = np.flatnonzero(away.min(axis=0) > FAR_MM)
+    if len(far):
+        problem = f"{len(far)} lesions lie {away[:, far].min(axis=0).max():.0f} mm from the heart's surfaces"
+        notes.suspect("far_lesion", "lesions", f"row {far[0] + 1}", problem, "check the frame (map or mesh), the unit and the registration")
+    radius = np.where(np.isnan(delivered.radius_mm), base.request.lesion_radius_mm, delivered.radius_mm)
+    depth = np.where(np.isnan(delivered.depth_mm), base.request.lesion_depth_mm, delivered.depth_mm)
+    return [
+        Target(
+            f"D{k + 1}", [position[k].round(3).tolist()], surfaces[nearest[k]].name, float(radius[k]), float(depth[k]), k + 1, "delivered"
+        )
+        for k in range(len(position))
+        if k not in far
+    ]
+
+
+def _progress(base: Base, target: Target, mask: NDArray[np.bool_]) -> list[float]:
+    """Share of the tissue of each of a target's lesions that was taken."""
+    shares = []
+    for position in target.positions_mm:
+        wanted = base.maker.mask([replace(target, positions_mm=[position])])
+        volume = base.maker.volume_ml(wanted)
+        shares.append(base.maker.volume_ml(wanted & mask) / volume if volume else 0.0)
+    return shares
+
+
+def advance(base: Base, delivered: Delivered, notes: Notes) -> Guidance:
+    """State of every target and circuit after the delivered lesions, and the plan that is left.
+
+    A circuit counts as closed when its isthmus is separated by delivered lesions; every train that induced VT before is repeated once the
+    isthmus of its circuit is closed. Where the lesions that are left would not close an isthmus, the smallest cut of what still conducts
+    is added as new targets.
+    """
+    made = placed(base, delivered, notes)
+    mask = base.maker.mask(made)
+    targets = [_target_state(base, t, mask) for t in base.plan.targets]
+    circuits = {name: separated(base.twin.mesh, channel, mask) for name, (_, channel) in base.channels.items()}
+    with ThreadPoolExecutor(max_workers=numba.get_num_threads()) as pool:
+        repeats = list(pool.map(lambda attempt: _repeat(base, attempt, mask, circuits), base.attempts))
+    inducible = any(r["inducible"] for r in repeats)
+    left = _left(base, targets, inducible)
+    extra = _extra(base, made, left, circuits) if inducible else []
+    remaining = [replace(t, order=k + 1) for k, t in enumerate([*left, *extra])]
+    state = {
+        "delivered": len(made),
+        "delivered_volume_ml": round(base.maker.volume_ml(mask), 4),
+        "targets": targets,
+        "circuits": [{"id": name, "isthmus_closed": closed} for name, closed in circuits.items()],
+        "repeated_trains": repeats,
+        "inducible_by_repeated_trains": inducible,
+        "remaining": [t.id for t in remaining],
+        "next": _next(remaining, made),
+        "say": _say(base, targets, remaining, extra, inducible, made),
+        "notes": list(notes.lines),
+    }
+    return Guidance(_plan(base, remaining, state), state)
+
+
+def _target_state(base: Base, target: Target, mask: NDArray[np.bool_]) -> dict[str, Any]:
+    shares = _progress(base, target, mask)
+    done = all(s >= DONE_SHARE for s in shares)
+    status = "done" if done else "begun" if max(shares) >= TOUCHED_SHARE else "open"
+    return {"id": target.id, "status": status, "shares": [round(s, 3) for s in shares]}
+
+
+def _repeat(base: Base, attempt: Attempt, mask: NDArray[np.bool_], closed: Mapping[str, bool]) -> dict[str, Any]:
+    """One train again; where the isthmus of its circuit still conducts the answer is known, and the time is saved."""
+    train: dict[str, Any] = {"site": attempt.site, "coupling_ms": list(attempt.coupling_ms), "circuit": attempt.circuit}
+    if attempt.circuit is not None and not closed.get(attempt.circuit, True):
+        return {**train, "inducible": True, "how": "not repeated: the isthmus of its circuit still conducts", "cycle_length_ms": None}
+    result = base.repeat(attempt, mask)
+    episode = result.episodes[0] if result.episodes else None
+    return {**train, "inducible": episode is not None, "how": "repeated", "cycle_length_ms": episode.cycle_length_ms if episode else None}
+
+
+def _left(base: Base, states: Sequence[dict[str, Any]], inducible: bool) -> list[Target]:
+    """Planned lesions that are still to be made: none once nothing is inducible and every target was begun."""
+    if not inducible and all(s["status"] != "open" for s in states):
+        return []
+    left = []
+    for target, state in zip(base.plan.targets, states):
+        places = [p for p, share in zip(target.positions_mm, state["shares"]) if share < DONE_SHARE]
+        if places:
+            left.append(replace(target, positions_mm=places))
+    return left
+
+
+def _extra(base: Base, made: list[Target], left: list[Target], circuits: dict[str, bool]) -> list[Target]:
+    """Lesions for circuits that stay open even when everything that is left has been made."""
+    mask = base.maker.mask([*made, *left])
+    open_ = [c for name, (c, channel) in base.channels.items() if not circuits[name] and not separated(base.twin.mesh, channel, mask)]
+    found = IsthmusTransection().propose(base.twin, open_, base.request, base.maker, [*made, *left])
+    return [replace(t, id=f"G{k + 1}", why=f"gap: {t.why}") for k, t in enumerate(found)]
+
+
+def _next(remaining: list[Target], made: list[Target]) -> dict[str, Any] | None:
+    """The place to go to: of the first target that is left, the one nearest to the last lesion."""
+    if not remaining:
+        return None
+    places = np.asarray(remaining[0].positions_mm, float)
+    index = int(cKDTree(places).query(np.asarray(made[-1].positions_mm[0]))[1]) if made else 0
+    return {"target": remaining[0].id, "position_mm": places[index].tolist(), "surface": remaining[0].surface}
+
+
+def _say(
+    base: Base, states: Sequence[dict[str, Any]], remaining: list[Target], extra: list[Target], inducible: bool, made: list[Target]
+) -> str:
+    """The state in one or two sentences."""
+    done = sum(s["status"] == "done" for s in states)
+    text = f"{done} of {len(states)} targets done with {len(made)} lesions."
+    if not base.attempts:
+        return f"{text} Nothing was inducible before."
+    if inducible:
+        gap = f" {lesion_count(extra)} lesions were added for a gap." if extra else ""
+        return f"{text} VT is still inducible.{gap} {lesion_count(remaining)} lesions are left."
+    rest = f"{lesion_count(remaining)} planned lesions are left." if remaining else "Nothing is left to do; repeat the whole protocol."
+    return f"{text} No train that induced VT before induces it now. {rest}"
+
+
+def _plan(base: Base, remaining: list[Target], state: dict[str, Any]) -> Plan:
+    """plan.json of the update: what is left, with limits that say what was not computed again."""
+    limits = (
+        *base.plan.limits,
+        f"Update during the procedure: {state['say']}",
+        "Update: only trains that induced VT before were repeated, with the tissue of the plan; the outcome's probability is the plan's.",
+    )
+    return replace(base.plan, targets=remaining, limits=limits)
