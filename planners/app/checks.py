@@ -23,6 +23,7 @@ VERIFY = {
     "eikonal": "solvers.verify.eikonal",
     "ecg": "solvers.verify.ecg",
     "reentry": "solvers.verify.reentry",
+    "imaging": "planners.virtual.verify_imaging",
 }
 REPORTS = {"niederer": "solvers.verify.niederer_table"}
 """Rooms that write a table and a picture: `report(folder, fast)`."""

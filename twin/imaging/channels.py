@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from twin.imaging.aha import lv_wall
 from twin.imaging.corridors import Corridor, find_corridors
 from twin.imaging.lge import MUSCLE_G_PER_ML
 from twin.volume import LabelVolume
+
+SPECKLE_VOXELS = 0.8
+"""Gaussian that decides what is core, in voxels: gaps of two voxels stay open, single voxels do not count."""
 
 
 def conducting_channels(volume: LabelVolume, wall: NDArray[np.bool_] | None = None) -> list[Corridor]:
@@ -18,9 +22,15 @@ def conducting_channels(volume: LabelVolume, wall: NDArray[np.bool_] | None = No
     hide them: interpolate first.
     """
     wall = lv_wall(volume) if wall is None else wall
-    core = volume.mask("scar") & wall
-    healthy = volume.mask("lv_myocardium", "myocardium") & wall
+    core = _without_speckle(volume.mask("scar") & wall, wall)
+    healthy = volume.mask("lv_myocardium", "myocardium") & wall & ~core
     return find_corridors(core, wall & ~core, healthy, volume.affine)
+
+
+def _without_speckle(core: NDArray[np.bool_], wall: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Core where most of the neighbouring wall is core: a rule on a noisy image leaves single voxels that would close a corridor."""
+    share = ndimage.gaussian_filter(core.astype(np.float32), SPECKLE_VOXELS)
+    return np.asarray(wall & (share > 0.5 * ndimage.gaussian_filter(wall.astype(np.float32), SPECKLE_VOXELS)))
 
 
 def describe(channels: list[Corridor]) -> list[dict[str, object]]:

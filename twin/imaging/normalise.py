@@ -23,6 +23,7 @@ TOP_PERCENT = Param(
     99.0, "%", 95.0, 99.9, "robust maximum: percentile of the neighbourhood means of the enhanced wall (design note on meshing)"
 )
 ENHANCED_SD = Param(5.0, "1", 3.0, 6.0, "SDs above remote that surely enhance: Flett 2011, J Am Coll Cardiol Img 4:150 (from memory)")
+LEAST_ML = Param(0.3, "mL", 0.1, 1.0, "chosen here: volume that must enhance before its brightest part is called the maximum")
 FEWEST = 50
 """Voxels that a mean and an SD need."""
 
@@ -93,8 +94,10 @@ def find_levels(values: NDArray[np.floating], volume: LabelVolume, remote: Mask 
     if not sd > 0:
         raise InputError(where, "remote", "has one value only", "give the image itself, not labels or a threshold of it")
     smooth = _neighbourhood(values, wall & seen, volume.spacing_mm)
-    enhanced = wall & seen & (smooth > mean + float(ENHANCED_SD) * sd)
-    top = float(np.percentile(smooth[enhanced], float(TOP_PERCENT))) if enhanced.sum() >= 5 else float(np.nanmax(values[wall]))
+    enhanced = inner & (smooth > mean + float(ENHANCED_SD) * sd)
+    # without a scar the brightest voxels are noise and the blood's edge: then nothing counts as enhanced
+    shown = float(enhanced.sum()) * volume.voxel_mm3 / 1000.0 >= float(LEAST_ML)
+    top = float(np.percentile(smooth[enhanced], float(TOP_PERCENT))) if shown else mean + float(ENHANCED_SD) * sd
     remote_ml = float(chosen.sum()) * volume.voxel_mm3 / 1000.0
     return Levels(blood_mean, blood_sd, mean, sd, top, float(np.nanmax(values[wall])), remote_ml, how)
 
