@@ -22,6 +22,7 @@ VERIFY = {
     "spiral": "solvers.verify.spiral",
     "eikonal": "solvers.verify.eikonal",
     "ecg": "solvers.verify.ecg",
+    "signals": "solvers.verify.signals",
     "reentry": "solvers.verify.reentry",
     "imaging": "planners.virtual.verify_imaging",
 }
