@@ -109,9 +109,8 @@ def _main_axis(
     directions: NDArray[np.float64], near: NDArray[np.integer], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Main axis (m, 3) of the weighted directions near each tetrahedron, and its eigenvalue (m,), 1 if all are parallel."""
-    chosen = directions[near]
-    tensor = np.einsum("mk,mki,mkj->mij", weight / weight.sum(axis=1, keepdims=True), chosen, chosen)
-    values, vectors = np.linalg.eigh(tensor)
+    chosen = directions[near] * np.sqrt(weight / weight.sum(axis=1, keepdims=True))[:, :, None]
+    values, vectors = np.linalg.eigh(np.matmul(chosen.transpose(0, 2, 1), chosen))
     return vectors[:, :, 2], values[:, 2]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from analytic_hearts import lv_shell, moved, ventricles
@@ -9,8 +11,11 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from meshing.coordinates import Wall, wall
-from meshing.fibres import FibreAngles, fibres
+from meshing.fibres import FibreAngles, fibres, normals
 from meshing.laplace import Dirichlet, Elements, unit
+from meshing.measured_fibres import FibreCloud, read_fibres, with_measured
+from meshing.outflow import VALVES, DosteAngles, doste_fibres, valves_of
+from twin.errors import InputError
 from twin.mesh import HeartMesh
 
 
@@ -138,3 +143,142 @@ def test_laplace_of_a_linear_field_is_exact_with_either_preconditioner():
     for multigrid in (False, True):
         solved = Dirichlet(elements.matrix(), outside, multigrid=multigrid).solve(field)
         np.testing.assert_allclose(solved, field, atol=1e-4)
+
+
+def test_fibres_of_a_spheroid_are_the_analytic_ones():
+    """The whole vector, not its mean angle: parallels, meridians and normals of confocal-like layers are known everywhere."""
+    rings, layers = 20, 6
+    mesh = lv_shell(rings=rings, layers=layers)
+    fibre, sheet = fibres(mesh)
+    centre = mesh.centroids_mm
+    # depth of a place between the two spheroids: the family radius 22 + 10 d, half length 60 + 10 d
+    low, high = np.full(len(centre), -0.2), np.full(len(centre), 1.2)
+    for _ in range(50):
+        d = 0.5 * (low + high)
+        outside = (np.hypot(centre[:, 0], centre[:, 1]) / (22 + 10 * d)) ** 2 + (centre[:, 2] / (60 + 10 * d)) ** 2 > 1
+        low, high = np.where(outside, d, low), np.where(outside, high, d)
+    radius, length = 22 + 10 * d, 60 + 10 * d
+    normal = unit(centre / np.stack([radius**2, radius**2, length**2], axis=1))
+    round_ = unit(np.stack([-centre[:, 1], centre[:, 0], np.zeros(len(centre))], axis=1))
+    up = np.cross(normal, round_)
+    angle = np.radians(60.0 - 120.0 * d)[:, None]
+    exact = np.cos(angle) * round_ + np.sin(angle) * up
+    body = (centre[:, 2] > -50) & (centre[:, 2] < 5)
+    off = np.degrees(np.arccos(np.clip(np.abs(np.einsum("mi,mi->m", fibre, exact)), 0, 1)))[body]
+    assert np.median(off) < 3.0
+    assert np.percentile(off, 95) < 7.0
+    third = normals(fibre, sheet)
+    np.testing.assert_allclose(np.linalg.norm(third, axis=1), 1.0, atol=1e-12)
+    assert np.abs(np.einsum("mi,mi->m", third, fibre)).max() < 1e-12
+
+
+# --- outflow tracts -------------------------------------------------------------------------------------------------------------------
+
+
+def places(mesh: HeartMesh) -> dict[str, np.ndarray]:
+    """Valves of the phantom: outflow in front, inflow behind, in either ventricle."""
+    height = 12.0
+    return {
+        "mitral": np.array([0.0, 12.0, height]),
+        "aortic": np.array([0.0, -18.0, height]),
+        "tricuspid": np.array([-48.0, 14.0, height]),
+        "pulmonary": np.array([-40.0, -22.0, height]),
+    }
+
+
+def test_valves_share_the_base(two):
+    mesh, *_ = two
+    valves = valves_of(mesh, places(mesh))
+    assert set(valves) == set(VALVES)
+    together = np.concatenate(list(valves.values()))
+    np.testing.assert_array_equal(np.sort(together), mesh.surface_nodes("base"))
+    alone = valves_of(mesh)  # one open edge each: inflow valves alone
+    assert set(alone) == {"mitral", "tricuspid"}
+    with pytest.raises(InputError, match="no valve"):
+        valves_of(mesh, {"aorta": np.zeros(3)})
+
+
+def test_fibres_turn_towards_the_outflow_tracts(two):
+    mesh, fields, bayer, _ = two
+    valves = valves_of(mesh, places(mesh))
+    fibre, sheet = doste_fibres(mesh, valves, fields=fields)
+    np.testing.assert_allclose(np.linalg.norm(fibre, axis=1), 1.0, atol=1e-12)
+    assert np.abs(np.einsum("mi,mi->m", fibre, sheet)).max() < 1e-12
+    # a corner of the septum's rim where two valves meet is a jump by construction
+    assert share_of_jumps(mesh, fibre) < 0.01
+    p = mesh.centroids_mm
+    depth = fields.transmural[mesh.tets].mean(axis=1)
+    body = (p[:, 2] < -25) & (p[:, 2] > -45) & (p[:, 0] > 5)
+    turned = np.degrees(np.arccos(np.clip(np.abs(np.einsum("mi,mi->m", fibre, bayer)), 0, 1)))
+    assert np.median(turned[body]) < 16.0  # far from the valves the walls of the LV nearly keep their angles
+    # at the endocardium of the outflow tract fibres run along it, up to the artery
+    near = np.linalg.norm(p - places(mesh)["pulmonary"], axis=1) < 14
+    inner = near & (depth < 0.25) & (p[:, 0] < -33)
+    assert inner.sum() > 15
+    assert np.median(np.abs(fibre[inner, 2])) > np.median(np.abs(bayer[inner, 2])) + 0.05
+    # the RV's own angles: endocardium longitudinal, 90 degrees
+    rv_inner = fields.right[mesh.tets].all(axis=1) & (depth < 0.15) & (p[:, 2] < -5) & (p[:, 2] > -35)
+    assert np.median(np.abs(fibre[rv_inner, 2])) > 0.85
+
+
+def test_without_outflow_valves_and_with_its_angles_doste_is_the_other_rule(two):
+    mesh, fields, bayer, _ = two
+    same = DosteAngles(60.0, -60.0, 60.0, -60.0, beta_endo_deg=-45.0, beta_epi_deg=45.0)
+    fibre, _ = doste_fibres(mesh, valves_of(mesh), same, fields)
+    assert np.percentile(np.abs(np.einsum("mi,mi->m", fibre, bayer)), 1) > 0.999
+    with pytest.raises(InputError, match="inflow"):
+        doste_fibres(mesh, {}, fields=fields)
+
+
+# --- measured -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_measured_fibres_are_matched_by_place(two, tmp_path):
+    mesh, _, fibre, sheet = two
+    ruled = replace(mesh, fibre=fibre, sheet=sheet)
+    rng = np.random.default_rng(2)
+    order = rng.permutation(len(mesh.tets))
+    turned = np.cross(sheet, fibre)
+    sign = rng.choice([-1.0, 1.0], len(order))
+    path = tmp_path / "dti.npz"
+    np.savez(path, places_mm=mesh.centroids_mm[order], fibre=(turned * 3.0)[order] * sign[:, None])
+    found, numbers = with_measured(ruled, read_fibres(path))
+    assert np.percentile(np.abs(np.einsum("mi,mi->m", found.fibre, turned)), 2) > 0.95
+    assert np.abs(np.einsum("mi,mi->m", found.fibre, found.sheet)).max() < 1e-9
+    assert numbers["covered"] == 1.0
+    assert numbers["turned_deg"] > 85.0
+    # half of the heart was measured: the rest keeps the rule; far less is another heart's file
+    half = order[mesh.centroids_mm[order, 2] > -25]
+    some, numbers = with_measured(ruled, FibreCloud(mesh.centroids_mm[half], turned[half]))
+    assert 0.5 < numbers["covered"] < 0.9
+    far = mesh.centroids_mm[:, 2] < -40
+    np.testing.assert_array_equal(some.fibre[far], fibre[far])
+    with pytest.raises(InputError, match="median distance"):
+        with_measured(ruled, FibreCloud(mesh.centroids_mm + 300.0, turned))
+
+
+def test_fibres_of_an_opencarp_mesh_with_another_order(two, tmp_path):
+    from twin.io.opencarp import mesh as opencarp
+
+    mesh, _, fibre, sheet = two
+    order = np.random.default_rng(4).permutation(len(mesh.tets))
+    opencarp.write(tmp_path / "heart", mesh.points_mm, mesh.tets[order], np.ones(len(order), np.int32), fibre[order], sheet[order])
+    blank = replace(mesh, fibre=np.tile([1.0, 0.0, 0.0], (len(order), 1)), sheet=np.tile([0.0, 1.0, 0.0], (len(order), 1)))
+    found, numbers = with_measured(blank, read_fibres(tmp_path / "heart.lon"))
+    assert np.percentile(np.abs(np.einsum("mi,mi->m", found.fibre, fibre)), 2) > 0.95
+    assert numbers["distance_mm"] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"fibre": np.ones((3, 3))}, "places_mm"),
+        ({"places_mm": np.ones((3, 3)), "fibre": np.ones((4, 3))}, "one direction per place"),
+        ({"places_mm": np.ones((3, 3)), "fibre": np.zeros((3, 3))}, "zero"),
+        ({"places_mm": np.ones((3, 3)), "fibre": np.full((3, 3), np.nan)}, "not finite"),
+    ],
+)
+def test_bad_measurements_are_refused(tmp_path, arrays, words):
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(InputError, match=words):
+        read_fibres(tmp_path / "x.npz")

@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from planners.virtual.statistics import LV_EDV_ML, LV_SPHERICITY, LV_WALL_MM, RV_BELOW_BASE, RV_EDV_ML, RV_WALL_MM
+from planners.virtual.statistics import LV_EDV_ML, LV_SPHERICITY, LV_WALL_MM, RV_BELOW_BASE, RV_EDV_ML, RV_REACH, RV_SPAN_DEG, RV_WALL_MM
 from twin.volume import LABELS, LabelVolume
 
 Array = NDArray[np.float64]
 
 WIDEST = 0.32
 """Depth of the LV's widest place as a fraction of its length."""
-RV_REACH = 0.94
-"""Depth of the RV's apex as a fraction of the LV's length."""
 FILLET_MM = 4.0
 """Fat in the interventricular grooves: the outer surfaces of the two ventricles blend over this distance."""
 MARGIN_MM = 6.0
@@ -34,7 +32,8 @@ class Anatomy:
 
     wall_mm: thickness per AHA segment 1-17; apex_lps, septum_lps: directions (normalised, made orthogonal) of the long axis and of
     the septum; oval: relative ellipticity of the LV's cross-section, at angle oval_deg; bend_mm: how far the LV's axis curves to the
-    septum at the apex; conus_mm: extra bulge of the RV towards its outflow tract.
+    septum at the apex; conus_mm: extra bulge of the RV towards its outflow tract; rv_reach: depth of the RV's apex as a fraction of the
+    LV's length; rv_span_deg: how far the RV wraps round the LV at the base, in all.
     """
 
     sex: str = "male"
@@ -50,6 +49,8 @@ class Anatomy:
     oval_deg: float = 75.0
     bend_mm: float = 3.0
     conus_mm: float = 14.0
+    rv_reach: float = RV_REACH.value
+    rv_span_deg: float = RV_SPAN_DEG.value
 
     @staticmethod
     def sample(rng: np.random.Generator, sex: str = "male") -> Anatomy:
@@ -188,12 +189,13 @@ def _lv_distance(anatomy: Anatomy, heart_mm: Array) -> tuple[Array, Array]:
 
 def _rv_shape(anatomy: Anatomy, theta: Array, depth: Array) -> tuple[Array, Array]:
     """Relative height of the RV's free wall over the septum, and the conus' bulge in mm; both 0 outside the RV's sector."""
-    d = np.clip(depth, 0.0, RV_REACH)
-    front = np.radians(84.0 - 30.0 * (d / RV_REACH) ** 2)
-    back = np.radians(74.0 - 22.0 * (d / RV_REACH) ** 2)
+    reach, wider = anatomy.rv_reach, anatomy.rv_span_deg / RV_SPAN_DEG.value
+    d = np.clip(depth, 0.0, reach)
+    front = np.radians(wider * (84.0 - 30.0 * (d / reach) ** 2))
+    back = np.radians(wider * (74.0 - 22.0 * (d / reach) ** 2))
     u = np.clip(theta / np.where(theta > 0, front, back), -1.0, 1.0)
     dome = (1.0 - u * u) ** 0.6
-    taper = (1.0 - (d / RV_REACH) ** 2.6) ** 0.8
+    taper = (1.0 - (d / reach) ** 2.6) ** 0.8
     conus = anatomy.conus_mm * np.exp(-(((theta - np.radians(42.0)) / np.radians(24.0)) ** 2)) * np.exp(-((d / 0.28) ** 2)) * dome
     return dome * taper, conus
 
@@ -257,7 +259,7 @@ def _label(anatomy: Anatomy, points: Array, spacing_mm: float) -> NDArray[np.uin
     dome, conus = _rv_shape(anatomy, theta, depth)
     above = radius - anatomy.cavity_radius_mm(theta, depth) - anatomy.thickness_mm(theta, depth) - conus
     need = np.full(len(points), np.inf)
-    need[outside] = np.where((dome > 0.02) & (depth < RV_REACH), above / np.maximum(dome, 0.02), np.inf)
+    need[outside] = np.where((dome > 0.02) & (depth < anatomy.rv_reach), above / np.maximum(dome, 0.02), np.inf)
     count = round(1000.0 * anatomy.rv_edv_ml * RV_BELOW_BASE.value / spacing_mm**3)
     height = float(np.partition(need, count)[count])
     rv_blood = need < height
@@ -282,7 +284,17 @@ def _rv_free_distance(anatomy: Anatomy, points: Array, height_mm: float) -> Arra
     """Distance to the RV's free wall from outside, cut off at FAR_MM."""
     from scipy.spatial import cKDTree
 
-    theta, depth = (g.ravel() for g in np.meshgrid(np.radians(np.linspace(-75.0, 85.0, 300)), np.linspace(-0.1, RV_REACH, 230)))
+    theta, depth = (
+        g.ravel()
+        for g in np.meshgrid(
+            np.radians(
+                np.linspace(
+                    -75.0 * max(1.0, anatomy.rv_span_deg / RV_SPAN_DEG.value), 85.0 * max(1.0, anatomy.rv_span_deg / RV_SPAN_DEG.value), 300
+                )
+            ),
+            np.linspace(-0.1, anatomy.rv_reach, 230),
+        )
+    )
     dome, conus = _rv_shape(anatomy, theta, depth)
     radius = anatomy.cavity_radius_mm(theta, depth) + anatomy.thickness_mm(theta, depth) + height_mm * dome + conus
     keep = dome > 0.02

@@ -35,6 +35,28 @@ LV_SPHERICITY = Param(
 RV_WALL_MM = Param(
     3.5, "mm", 2.0, 5.0, "RV free wall 2-5 mm by echocardiography; approximate, from memory of Rudski 2010, J Am Soc Echocardiogr 23:685"
 )
+RV_REACH = Param(
+    0.94,
+    "1",
+    0.80,
+    1.0,
+    "depth of the RV's apex over the LV's length: normally the LV forms the apex; chosen here, the demo hearts' value, range by eye",
+)
+RV_SPAN_DEG = Param(
+    158.0,
+    "deg",
+    140.0,
+    175.0,
+    "angle about the LV over which the RV's cavity reaches at the base; the insertions lie some 120 degrees apart; chosen here",
+)
+LV_MASS_G = {
+    "male": Param(
+        123.0, "g", 75.0, 330.0, "Hudsmith 2005 (108 healthy volunteers): 123 +- 21 g, read in the abstract; widened for hypertrophy"
+    ),
+    "female": Param(96.0, "g", 54.0, 270.0, "Hudsmith 2005: 96 +- 27 g, read in the abstract; widened for hypertrophy"),
+}
+LV_LENGTH_MM = Param(92.0, "mm", 68.0, 125.0, "long axis of the LV cavity at end diastole in adults; approximate, from memory")
+RV_OVER_LV = Param(1.12, "1", 0.65, 1.7, "end-diastolic volumes: Hudsmith 2005 gives 190/160 and 148/135; limits chosen here")
 MUSCLE_G_PER_ML = Param(
     1.05, "g/mL", 1.04, 1.06, "density of myocardium used by cardiac MRI for mass; common convention, no single source read"
 )
