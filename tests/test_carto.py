@@ -421,11 +421,12 @@ def test_readable_but_wrong_is_noticed(tmp_path: Path, made: tuple[MappingStudy,
     change, code = DOUBTFUL[name]
     path = pack(tmp_path / "s.zip", change(dict(made[1])))
     with pytest.raises(InputError) as error:
-        read_carto(path, "1-LV")
+        # points without a time lose their reference when annotations are exchanged, which is noticed first
+        read_carto(path, "1-LV", Notes(("eam_incomplete",)))
     assert (error.value.code if isinstance(error.value, Suspicious) else "") == code, str(error.value)
     if code:
         # one error may show in several ways: all are accepted here
-        accepted = Notes({code for _, code in DOUBTFUL.values()})
+        accepted = Notes({"eam_incomplete", *(code for _, code in DOUBTFUL.values())})
         found = read_carto(path, "1-LV", accepted)
         assert len(found) == 60
         assert any(code in line for line in accepted.lines)
@@ -468,7 +469,7 @@ print(len(study), count, (peak - base) // 1024, len(seen), seen[-1][1], round(ti
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     print("50,000 points: points, recordings, MB above imports, progress calls, last, CPU s:", out, round(time.monotonic() - begin, 1))
     assert out[0] == "50000"
-    assert int(out[1]) == 455
+    assert int(out[1]) == 500
     assert int(out[2]) < 500
     assert int(out[3]) > 500
     assert out[4] == "50000"

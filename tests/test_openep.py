@@ -18,8 +18,10 @@ from twin.case import load_case, read_patient
 from twin.errors import InputError, Suspicious
 from twin.io.carto import write_carto
 from twin.io.ensite import write_ensite
+from twin.io.mat import MatFields, load
+from twin.io.notes import Notes
 from twin.io.nrrd import write_nrrd
-from twin.io.openep import read_openep, write_openep
+from twin.io.openep import WANTED, read_openep, study_of, write_openep
 from twin.io.studies import read_study, write_study
 from twin.io.surfaces import Surface, write_surface
 from twin.study import MappingStudy
@@ -175,8 +177,10 @@ DOUBTFUL: Mapping[str, tuple[Callable[[Any], None], str]] = {
 @pytest.mark.parametrize("name", DOUBTFUL)
 def test_readable_but_wrong_is_noticed(tmp_path: Path, made: tuple[MappingStudy, Path], name: str) -> None:
     change, code = DOUBTFUL[name]
+    path = save(tmp_path / "s.mat", change, made[1])
+    fields = MatFields({key: np.asarray(value) for key, value in load(path, "userdata", WANTED)})
     with pytest.raises(InputError) as error:
-        read_openep(save(tmp_path / "s.mat", change, made[1]))
+        study_of(fields, path, Notes())
     assert (error.value.code if isinstance(error.value, Suspicious) else "") == code, str(error.value)
 
 
