@@ -10,6 +10,7 @@ from typing import Any
 from planners.app.console import Console
 from planners.trials import cohort, protocol_file
 from planners.trials.executors import EXECUTORS, Execution
+from planners.trials.perform import machine_failures
 from planners.trials.read_trial import read_trial
 from planners.trials.scheduler import Progress
 from planners.trials.trial import Trial
@@ -59,7 +60,7 @@ def run(path: Path, out: Path, console: Console, changes: Mapping[str, Any], ame
     cases = (path.parent / trial.population.folder).resolve()
     if dry_run:
         return _dry_run(trial, execution, console)
-    with cohort.locked(out):
+    with cohort.locked(out), machine_failures(out):
         record, begun = protocol_file.freeze(trial, out, cases, amend)
         console.progress(f"trial {trial.name}: protocol {'as frozen before' if begun else 'frozen'}, {record['hash']}")
         return _go(trial, execution, out, cases, console, again)
@@ -69,7 +70,7 @@ def resume(out: Path, console: Console, changes: Mapping[str, Any], again: bool)
     """Go on with the trial that a folder holds."""
     record = protocol_file.read(out)
     trial = protocol_file.frozen_trial(out)
-    with cohort.locked(out):
+    with cohort.locked(out), machine_failures(out):
         return _go(trial, _changed(Execution(), changes), out, Path(record["cases"]), console, again)
 
 

@@ -32,6 +32,8 @@ from planners.trials.trial import OUTCOMES, Endpoint, Trial
 
 POWER = 0.8
 MOST_INPUTS = 6
+FEWEST = 12
+"""Twins below which no sensitivity is estimated."""
 
 
 def analyse(table: Table, trial: Trial) -> dict[str, Any]:
@@ -277,7 +279,7 @@ def _indices(data: Outcomes, label: str, output: Array) -> dict[str, Any]:
     known = np.isfinite(output)
     n = int(known.sum())
     count = min(MOST_INPUTS, n // 4)
-    if count < 2 or np.ptp(output[known]) == 0:
+    if n < FEWEST or np.ptp(output[known]) == 0:
         return {"output": label, "n": n, "note": "too few twins, or all alike: no indices"}
     cube = np.array([[t[f"unit_{p.name}"] for p in PARAMETERS] for t in data.twins], float)[known]
     strength = np.array([abs(float(stats.spearmanr(cube[:, k], output[known]).statistic)) for k in range(cube.shape[1])])

@@ -102,7 +102,7 @@ def status(out: Path) -> dict[str, Any]:
         raise InputError(out, TABLE, "not there", "name the folder of a trial that was begun with `vtwin cohort TRIAL.toml -o OUT`")
     table = Table(path, read_only=True)
     try:
-        value = {"jobs": table.counts(), "running": _is_running(out), **table.noted()}
+        value = {"jobs": table.counts(), "cpu_s": table.cpu_s(), "running": _is_running(out), **table.noted()}
     finally:
         table.close()
     return json.loads(json.dumps(value))

@@ -1,4 +1,4 @@
-"""A Dask cluster: one of local processes, one whose scheduler runs already, or one that SLURM or PBS gives. Workers write results themselves."""
+"""A Dask cluster: local processes, a scheduler that runs already, or one that SLURM or PBS gives. Workers write results themselves."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Files = dict[str, bytes]
 
 
 class Dask:
-    """Workers keep results in the trial's folder (`shared`) or in one of their own (`own`), and return keys; from an own folder the files of
-    a job are fetched from the worker that has them, and are sent along with the jobs that build on them.
+    """Workers keep results in the trial's folder (`shared`) or in one of their own (`own`), and return keys; from an own folder the files
+    of a job are fetched from the worker that has them, and are sent along with the jobs that build on them.
     """
 
     def __init__(self, execution: Execution, folder: Path, say: Callable[[str], None]) -> None:

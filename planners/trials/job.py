@@ -71,6 +71,7 @@ class Event:
     problem: str = ""
     worker: str = ""
     seconds: float = 0.0
+    cpu_s: float = 0.0
     peak_mb: float = 0.0
     files: Mapping[str, int] | None = None
     place: str = ""

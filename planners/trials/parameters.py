@@ -53,6 +53,10 @@ PARAMETERS = (
 )
 
 
+LARGE_SCAR_PERCENT = 8.0
+"""Splits these populations near their middle; chosen here."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """A column of twins.parquet. kind: bool, float or text; limits: what is plausible (None: not checked)."""
@@ -99,7 +103,7 @@ MEASURES: dict[str, Measure] = {
     "scar_ml": Measure("dense scar", "float", "mL"),
     "scar_percent": Measure("dense scar, share of the LV wall", "float", "%"),
     "border_zone_ml": Measure("border zone", "float", "mL"),
-    "large_scar": Measure("scar of 15 % or more of the LV wall", "bool"),
+    "large_scar": Measure(f"dense scar of {LARGE_SCAR_PERCENT:g} % or more of the LV wall", "bool"),
     "isthmuses": Measure("isthmuses drawn", "float"),
     "two_isthmuses": Measure("two isthmuses drawn", "bool"),
     "inducible": Measure("VT inducible before treatment", "bool"),

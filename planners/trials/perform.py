@@ -7,6 +7,8 @@ import os
 import resource
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from planners.trials.job import Event, Job, work
@@ -20,7 +22,7 @@ MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errn
 
 def perform(job: Job, store: Store, needs: list[Path] | None = None) -> Event:
     """Run a job and keep its result in the store; every failure but an interruption becomes an event."""
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     folders = needs if needs is not None else [store.files(key) for key in job.needs]
     try:
         row = work(job.kind)(job.spec, folders, store.scratch(job.key))
@@ -30,6 +32,7 @@ def perform(job: Job, store: Store, needs: list[Path] | None = None) -> Event:
             row,
             worker=store.name,
             seconds=round(time.perf_counter() - started, 6),
+            cpu_s=round(time.process_time() - cpu, 6),
             peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1),
             files=sizes(store.scratch(job.key)),
             place=str(store.folder),
@@ -60,6 +63,17 @@ def _last(error: BaseException) -> str:
     """The error and the line of vtwin that it came from, in one line."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return " ".join(f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})".split())
+
+
+@contextmanager
+def machine_failures(where: Path) -> Iterator[None]:
+    """Turn a full disk and its like into RunFailed, which says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in MACHINE or "space left" in str(error) or "too large" in str(error):
+            raise RunFailed(f"{where}: {' '.join(str(error).split())}; free some space, the same command goes on where it was") from None
+        raise
 
 
 def one_thread_set(threads: int) -> dict[str, str]:

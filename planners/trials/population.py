@@ -41,7 +41,7 @@ def _value(parameter: Parameter, u: float, given: tuple[float, float] | None) ->
         z = float(stats.norm.ppf(0.0228 + u * 0.9544))
         return param.value + z / 2.0 * ((param.high - param.value) if z > 0 else (param.value - param.low))
     z = float(stats.norm.ppf(0.0228 + u * 0.9544))
-    return float(param.value * np.exp(z / 2.0 * np.log((param.high if z > 0 else param.low) / param.value)))
+    return float(param.value * np.exp(abs(z) / 2.0 * np.log((param.high if z > 0 else param.low) / param.value)))
 
 
 def parameters_of(population: Population, seed: int, candidate: int) -> dict[str, float]:

@@ -16,7 +16,8 @@ from twin.errors import RunFailed
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (
   key TEXT PRIMARY KEY, kind TEXT NOT NULL, ordinal INTEGER NOT NULL, spec TEXT NOT NULL, needs TEXT NOT NULL,
-  state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, worker TEXT, seconds REAL, peak_mb REAL, row TEXT, files TEXT, problem TEXT
+  state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, worker TEXT, seconds REAL, cpu_s REAL, peak_mb REAL,
+  row TEXT, files TEXT, problem TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS job_order ON job (kind, ordinal);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -59,7 +60,7 @@ class Table:
             yield
         except sqlite3.OperationalError as error:
             if "full" in str(error) or "I/O" in str(error):
-                raise RunFailed(f"{self.path}: {error}; free some space, the same command goes on") from None
+                raise RunFailed(f"{self.path}: {error}; free some space, the same command goes on where it was") from None
             raise
 
     def add(self, jobs: Sequence[Job]) -> None:
@@ -78,12 +79,23 @@ class Table:
     def ended(self, events: Sequence[Event]) -> None:
         """Write what came of jobs."""
         rows = [
-            (e.state, e.worker, e.seconds, e.peak_mb, None if e.row is None else _dump(e.row), _dump(dict(e.files or {})), e.problem, e.key)
+            (
+                e.state,
+                e.worker,
+                e.seconds,
+                e.cpu_s,
+                e.peak_mb,
+                None if e.row is None else _dump(e.row),
+                _dump(dict(e.files or {})),
+                e.problem,
+                e.key,
+            )
             for e in events
         ]
         with self._space():
             self._db.executemany(
-                "UPDATE job SET state = ?, worker = ?, seconds = ?, peak_mb = ?, row = ?, files = ?, problem = ? WHERE key = ?", rows
+                "UPDATE job SET state = ?, worker = ?, seconds = ?, cpu_s = ?, peak_mb = ?, row = ?, files = ?, problem = ? WHERE key = ?",
+                rows,
             )
 
     def commit(self) -> None:
@@ -130,6 +142,10 @@ class Table:
         query = "SELECT kind, COUNT(*), AVG(seconds), MAX(peak_mb) FROM job WHERE state = 'done' GROUP BY kind"
         return {kind: (count, seconds or 0.0, peak or 0.0) for kind, count, seconds, peak in self._db.execute(query)}
 
+    def cpu_s(self) -> dict[str, float]:
+        """Kind -> CPU time of all jobs that are done, seconds."""
+        return dict(self._db.execute("SELECT kind, SUM(cpu_s) FROM job WHERE state = 'done' GROUP BY kind"))
+
     def note(self, **values: Any) -> None:
         """Keep values by name."""
         with self._space():
@@ -161,8 +177,8 @@ def open_table(path: Path) -> tuple[Table, bool]:
         table = Table(path)
         healthy = table._db.execute("PRAGMA quick_check").fetchone()[0] == "ok"
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-            raise
+        if isinstance(error, sqlite3.OperationalError):  # locked, or no space: that is no damage
+            raise RunFailed(f"{path}: {error}; free some space, the same command goes on where it was") from None
         healthy = False
     if healthy:
         return table, False

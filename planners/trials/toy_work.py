@@ -42,12 +42,14 @@ def empty(spec: Row, needs: Sequence[Path], folder: Path) -> Row:
 
 def twin(spec: Row, needs: Sequence[Path], folder: Path) -> Row:
     """A candidate with measures that follow from its parameters; no heart is made."""
+    from planners.trials.parameters import LARGE_SCAR_PERCENT
     from planners.trials.population import excluded, implausible, person
     from planners.trials.trial import Population
 
     _count(spec)
     rng = _chance(spec)
     values, population = spec["values"], Population(**spec["population"])
+    percent = 0.0032 * values["scar_width_mm"] * values["scar_height_mm"]
     who = person(values, spec["seed"], spec["candidate"])
     measured = {
         "sex": who.sex,
@@ -60,8 +62,8 @@ def twin(spec: Row, needs: Sequence[Path], folder: Path) -> Row:
         "healthy_across_m_s": values["healthy_across_m_s"],
         "border_along_m_s": values["border_along_m_s"],
         "scar_ml": round(values["scar_width_mm"] * values["scar_height_mm"] * values["infarct_wall_mm"] * 7e-4, 3),
-        "scar_percent": round(0.006 * values["scar_width_mm"] * values["scar_height_mm"], 3),
-        "large_scar": 0.006 * values["scar_width_mm"] * values["scar_height_mm"] >= 15.0,
+        "scar_percent": round(percent, 3),
+        "large_scar": percent >= LARGE_SCAR_PERCENT,
         "isthmuses": len(who.infarct.isthmuses),
         "two_isthmuses": len(who.infarct.isthmuses) == 2,
         "inducible": bool(rng.random() < 0.8),

@@ -23,6 +23,7 @@ from planners.pacing.engine import InductionRun
 from planners.pacing.induce import PacingSettings, induce, stimulus_sites
 from planners.pacing.protocol import load_protocol
 from planners.trials.job import Row
+from planners.trials.parameters import LARGE_SCAR_PERCENT
 from planners.trials.population import excluded, given, implausible, person
 from planners.trials.trial import Population
 from solvers.eikonal.forward import EikonalForward
@@ -145,7 +146,7 @@ def _measured(calibration: Calibration, volume: LabelVolume) -> dict[str, Any]:
         "border_along_m_s": None if border is None else round(border.longitudinal_m_s, 5),
         "scar_ml": round(scar_ml, 3),
         "scar_percent": None if percent is None else round(percent, 3),
-        "large_scar": None if percent is None else percent >= 15.0,
+        "large_scar": None if percent is None else percent >= LARGE_SCAR_PERCENT,
         "border_zone_ml": round(volume.volume_ml("border_zone", "isthmus"), 3),
         "nodes": mesh.n_points,
     }
@@ -179,7 +180,7 @@ def arm(spec: Row, needs: Sequence[Path], folder: Path) -> Row:
     folder.mkdir(parents=True, exist_ok=True)
     treated = replace(model, tissue=_slowed(model.tissue, arm_spec["velocity"]))
     settings = _settings(arm_spec)
-    request = PlanRequest(**{**arm_spec["request"], "protocol": spec["protocol"], "sites": tuple(spec["sites"])})
+    request = PlanRequest(**{**arm_spec["request"], "compare": (), "protocol": spec["protocol"], "sites": tuple(spec["sites"])})
     if arm_spec["strategy"] != "none" and untreated.induced:
         request = replace(request, strategies=(arm_spec["strategy"],))
         made = (_searched if arm_spec["search"] else _proposed)(treated, untreated, found, request, settings, folder)
