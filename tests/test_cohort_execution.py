@@ -166,7 +166,7 @@ def test_damaged_files_are_made_again_from_what_is_left(
     assert not (tmp_path / "counted").exists(), "no job ran again"
 
 
-@pytest.mark.parametrize("limit", [6_000, 14_000, 60_000])
+@pytest.mark.parametrize("limit", [pytest.param(6_000, marks=pytest.mark.slow), 14_000, pytest.param(60_000, marks=pytest.mark.slow)])
 def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(limit: int, tmp_path: Path, undisturbed: Path) -> None:
     """A limit on the size of files stands for a full disk: writes fail as they do there, at the job table, a journal or the report."""
     out, trial = tmp_path / "out", _trial(tmp_path, 0.05)
@@ -190,7 +190,7 @@ def test_all_executors_give_the_same_tables(tmp_path: Path, undisturbed: Path) -
     assert _same(tmp_path / "two", undisturbed)
 
 
-@pytest.mark.parametrize("folders", ["shared", "own"])
+@pytest.mark.parametrize("folders", [pytest.param("shared", marks=pytest.mark.slow), "own"])
 def test_dask_workers_write_themselves_in_a_shared_folder_or_in_their_own(folders: str, tmp_path: Path, undisturbed: Path) -> None:
     # the same trial, run another way: [execution] is no part of the protocol
     more = f'[execution]\nexecutor = "dask"\nworkers = 2\nfolders = "{folders}"'
@@ -322,12 +322,11 @@ def test_workers_share_the_cores(tmp_path: Path) -> None:
     workers.submit(Job.of("empty", 0, {"n": 0}))
     (worker,) = workers._workers
     try:
-        environment = Path(f"/proc/{worker.process.pid}/environ").read_bytes()
-        assert b"NUMBA_NUM_THREADS=3" in environment
         deadline = time.monotonic() + 60
         while not (events := workers.wait(1.0)):
             assert time.monotonic() < deadline
         assert events[0].state == "done"
+        assert b"NUMBA_NUM_THREADS=3" in Path(f"/proc/{worker.process.pid}/environ").read_bytes()
     finally:
         workers.close()
 
@@ -340,7 +339,7 @@ def test_unknown_executors_are_refused(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_overhead_and_memory_are_small(tmp_path: Path) -> None:
-    """CPU time per empty job, of this process and so of scheduler, worker and table together; `vtwin bench trials` measures more."""
+    """CPU time per empty job of scheduler, worker and table together; `vtwin bench trials` measures 10,000."""
     table, _ = open_table(tmp_path / "jobs.sqlite")
     executor = InProcess(Execution(), tmp_path / "store", print)
     start = time.process_time()

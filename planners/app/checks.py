@@ -33,6 +33,7 @@ BENCH = {
     "monodomain": "solvers.bench.monodomain",
     "eikonal": "solvers.bench.eikonal",
     "device": "solvers.bench.device",
+    "trials": "planners.trials.bench",
 }
 
 

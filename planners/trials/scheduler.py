@@ -95,6 +95,7 @@ class Scheduler:
                 self._draw(source)
                 self._submit()
                 if not self._running and not self._ready and not self._held and self._spent:
+                    self._commit(now=True)  # a look reads the table
                     more = self.design.idle()
                     if not more:
                         break
