@@ -104,6 +104,8 @@ def _geometry(files: StudyFiles, notes: Notes) -> tuple[dict[str, Surface], dict
                 problem = "has values, and no comment that says whether they are times or voltages"
                 notes.suspect("eam_quantity", files.where, "Map_data", problem, "export the map again")
             same = next((key for key, shell in shells.items() if _same(shell, surface)), None)
+            if same is None and any(_same_vertices(shell, surface) for shell in shells.values()):
+                notes.suspect("eam_shells", files.where, "Polygons", "two files join the same vertices differently", "export the map again")
             if same is None:
                 shells[volume if volume not in shells else f"{volume} #{len(shells) + 1}"] = surface
                 continue
@@ -122,11 +124,11 @@ def _equal(known: Mapping[str, Any], surface: Surface, key: str) -> bool:
 
 
 def _same(a: Surface, b: Surface) -> bool:
-    return (
-        a.points_mm.shape == b.points_mm.shape
-        and np.array_equal(a.triangles, b.triangles)
-        and float(np.abs(a.points_mm - b.points_mm).max()) < SAME_MM
-    )
+    return np.array_equal(a.triangles, b.triangles) and _same_vertices(a, b)
+
+
+def _same_vertices(a: Surface, b: Surface) -> bool:
+    return a.points_mm.shape == b.points_mm.shape and float(np.abs(a.points_mm - b.points_mm).max()) < SAME_MM
 
 
 @dataclass
