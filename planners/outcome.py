@@ -1,28 +1,46 @@
-"""How likely nothing is inducible before and after the lesions, over samples of the tissue posterior."""
+"""How likely nothing is inducible before and after the lesions, over samples of the tissue posterior and of what the lesions become."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import beta
 
 from planners.circuits import Reentry, collect
+from planners.lesions.energy import preset_of
+from planners.lesions.geometry import LesionMaker
 from planners.lesions.result import LesionPlan
 from planners.pacing.engine import InductionRun, Progress
 from planners.pacing.induce import PacingSettings, induce
 from planners.pacing.protocol import load_protocol
 from twin.atomic import read_npz, write_npz
 from twin.model import Twin
+from twin.params import Param
 from twin.plan import Circuit, PlanRequest
 
 MOST_SITES = 2
 """Samples are paced from the first inducing sites only: those are where the plan can fail, and time grows with sites."""
+
+DECIDE = Param(
+    0.70,
+    "1",
+    0.5,
+    0.9,
+    "freedom from VT one year after ablation is near 70 % (shared/design/clinical.md); a plan has to be better than that",
+)
+NARROW = Param(0.20, "1", 0.05, 0.3, "chosen here: an interval no wider than this answers the question whatever DECIDE is")
+BATCH = 4
+"""Samples between two looks at the interval; fixed, so that the number of samples does not depend on the thread count."""
+
+SEED = 20260
+LEAST_DEPTH_MM = 1.0
 
 
 def jeffreys(successes: int, trials: int, mass: float = 0.95) -> tuple[float, float]:
@@ -56,7 +74,7 @@ class Probability:
 @dataclass(frozen=True)
 class Outcome:
     """Probability that the protocol induces nothing, after and before the lesions; sites: where the samples were paced from;
-    residual: circuits that some sample still had after the lesions.
+    residual: circuits that some sample still had after the lesions; stopped: why no more samples were paced.
     """
 
     after: Probability
@@ -64,6 +82,7 @@ class Outcome:
     sites: tuple[str, ...]
     protocol: str
     residual: tuple[Circuit, ...]
+    stopped: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For plan.json."""
@@ -75,6 +94,7 @@ class Outcome:
             "after": asdict(self.after),
             "sites": list(self.sites),
             "protocol": self.protocol,
+            "stopped": self.stopped,
             "residual_circuits": [asdict(c) for c in self.residual],
         }
 
@@ -91,6 +111,7 @@ class Outcome:
             before=Probability(**meta["before"]),
             sites=tuple(meta["sites"]),
             protocol=meta["protocol"],
+            stopped=meta["stopped"],
             residual=tuple(Circuit(**{**c, "sites": tuple(c["sites"])}) for c in meta["residual"]),
         )
 
@@ -106,15 +127,18 @@ def outcome(
     progress: Progress | None = None,
     threads: int = 1,
 ) -> Outcome:
-    """Re-test the plan over the first `request.posterior_samples` tissue samples (as many as there are; the first is the mode).
+    """Re-test the plan over at most `request.posterior_samples` tissue samples (the first is the mode), until the interval decides.
 
     Each sample is paced by the request's protocol from the sites that induced (at most `MOST_SITES`; with none, from the protocol's first),
-    once without and once with the lesions. folder: keeps each sample's sites for a run that was cut off.
+    once without and once with the lesions, whose depths are drawn anew for every sample but the mode (`sampled_lesions`).
+    folder: keeps each sample's sites for a run that was cut off.
     """
     protocol = load_protocol(request.protocol)
     sites = (run.inducing_sites or tuple(dict.fromkeys(i.site for i in run.inductions)))[:MOST_SITES]
-    count = min(request.posterior_samples, len(twin.tissue.samples))
-
+    count = min(request.posterior_samples, len(twin.tissue.samples)) if sites else 0
+    maker = LesionMaker(twin.mesh)
+    sd_mm = float(preset_of(request).depth_sd)
+    lesions = {s: sampled_lesions(maker, plan, sd_mm, s) for s in range(count)}
     none = np.zeros(len(twin.mesh.tets), bool)
     stop = threading.Event()
 
@@ -126,26 +150,59 @@ def outcome(
             sites,
             settings,
             tissue_sample=sample,
-            blocked=plan.blocked if name == "with" else none,
+            blocked=lesions[sample] if name == "with" else none,
             folder=folder / f"sample-{sample}-{name}" if folder else None,
             stop_at_first=True,
             stop=stop,
         )
 
     names = ("without", "with") if plan.blocked.any() else ("without",)
-    tasks = [(sample, name) for sample in range(count if sites else 0) for name in names]
-    runs = dict(zip(tasks, _in_pool(paced, tasks, threads, stop, progress), strict=True))
-    before = [not runs[sample, "without"].induced for sample in range(len(tasks) // len(names))]
-    after = [not runs[sample, names[-1]].induced for sample in range(len(before))]
+    before: list[bool] = []
+    after: list[InductionRun] = []
+    stopped = "all samples were paced" if count else "there are no samples"
+    for start in range(0, count, BATCH):
+        tasks = [(sample, name) for sample in range(start, min(start + BATCH, count)) for name in names]
+        runs = dict(zip(tasks, _in_pool(paced, tasks, threads, stop, progress), strict=True))
+        for sample in dict.fromkeys(sample for sample, _ in tasks):
+            before.append(not runs[sample, "without"].induced)
+            after.append(runs[sample, names[-1]])
+        if len(before) < count and (why := decided(Probability.of([not r.induced for r in after]))):
+            stopped = why
+            break
     known, left = plan.circuits, set[str]()
-    reentry = Reentry.of(twin.mesh, plan.blocked)
-    for sample in range(len(before)):
-        run_after = runs[sample, names[-1]]
-        found = collect(reentry, run_after.inductions, run_after.episodes, known)
+    for sample, run_after in enumerate(after):
+        found = collect(Reentry.of(twin.mesh, lesions[sample]), run_after.inductions, run_after.episodes, known)
         known = found.circuits
         left |= {i.circuit for i in found.inductions if i.circuit}
     residual = tuple(c for c in known if c.id in left)
-    return Outcome(Probability.of(after), Probability.of(before), sites, protocol.name, residual)
+    share = Probability.of([not r.induced for r in after])
+    return Outcome(share, Probability.of(before), sites, protocol.name, residual, stopped)
+
+
+def decided(share: Probability) -> str:
+    """Why the interval is narrow enough to decide, empty if it is not."""
+    if share.high - share.low <= float(NARROW):
+        return f"the interval is narrower than {NARROW.value:g}"
+    if share.low > float(DECIDE):
+        return f"non-inducible in more than {100 * DECIDE.value:g} % of samples, with 95 % certainty"
+    return f"non-inducible in less than {100 * DECIDE.value:g} % of samples, with 95 % certainty" if share.high < float(DECIDE) else ""
+
+
+def sampled_lesions(maker: LesionMaker, plan: LesionPlan, sd_mm: float, sample: int) -> NDArray[np.bool_]:
+    """Tetrahedra (m,) bool that the plan's lesions take in one sample: as planned in sample 0, else with depths drawn one by one.
+
+    Depths are normal round the planned one (at least `LEAST_DEPTH_MM`, at most two deviations more); radii keep their proportion to it.
+    """
+    if sample == 0 or not plan.targets:
+        return plan.blocked
+    rng = np.random.default_rng([SEED, sample])
+    drawn = []
+    for target in plan.targets:
+        for position in target.positions_mm:
+            depth = float(np.clip(rng.normal(target.depth_mm, sd_mm), LEAST_DEPTH_MM, target.depth_mm + 2.0 * sd_mm))
+            radius = target.radius_mm * depth / target.depth_mm
+            drawn.append(replace(target, positions_mm=[position], depth_mm=depth, radius_mm=radius))
+    return maker.mask(drawn)
 
 
 def _in_pool(

@@ -12,7 +12,7 @@ from meshing.box import box_mesh
 from planners.pacing import InductionRun, induce_model, load_protocol, protocol_names
 from planners.pacing.protocol import parse
 from planners.pacing.site import Site
-from planners.pacing.trace import UNKNOWN, captured, join, reentered, roots, steady_cycle_ms, tail
+from planners.pacing.trace import UNKNOWN, captured, join, kind_of, reentered, roots, steady_cycle_ms, tail
 from twin.atomic import dumps
 from twin.errors import InputError, Interrupted
 from twin.experiment import Activations
@@ -43,7 +43,7 @@ def same(a: InductionRun, b: InductionRun) -> bool:
 
 
 def test_shipped_protocols_are_what_the_laboratory_does():
-    assert protocol_names() == ["clinical_eps", "quick", "twin19"]
+    assert protocol_names() == ["burst", "clinical_eps", "quick", "twin19"]
     clinical = load_protocol("clinical_eps")
     assert [(d.cycle_ms, d.beats, d.computed_beats) for d in clinical.drives] == [(600, 8, 8), (400, 8, 8)]
     assert len(clinical.extras) == 3
@@ -126,6 +126,31 @@ def test_two_seconds_are_followed_where_no_identical_cycles_suffice(slab):
     assert run.inductions[0].note.endswith("reentry for 2000 ms")
 
 
+def test_burst_pacing_is_made_faster_until_it_is_not_followed(slab):
+    _, model, sites = slab
+    burst = load_protocol("burst")
+    assert not burst.extras
+    run = induce_model(model, sites, burst)
+    assert run.inducing_sites == ("left", "right", "corner")
+    assert all(i.kind == "monomorphic" and i.coupling_ms == () for i in run.inductions if i.induced)
+    mesh = scar_slab(isthmus=False)
+    run = induce_model(slab_model(mesh), {"left": slab_sites(mesh)["left"]}, burst)
+    assert not run.induced
+    # healthy muscle recovers after 220 ms: every burst of the protocol is followed
+    assert [i.captured for i in run.inductions] == [True] * len(burst.drives)
+    fast = dataclasses.replace(burst, drives=tuple(dataclasses.replace(d, cycle_ms=d.cycle_ms - 30.0) for d in burst.drives))
+    run = induce_model(slab_model(mesh), {"left": slab_sites(mesh)["left"]}, fast)
+    assert "not followed one to one" in run.inductions[-1].note
+
+
+def test_kinds_of_reentry_are_told_apart():
+    log = ring_log()
+    wobble = dataclasses.replace(log, activation_ms=log.activation_ms * (1 + log.activation_ms / 4000))
+    assert kind_of(log, 0.0, True) == "monomorphic"
+    assert kind_of(wobble, 0.0, True) == "polymorphic"
+    assert kind_of(log, 0.0, False) == "non-sustained"
+
+
 def test_reentry_that_ends_is_called_non_sustained(slab):
     mesh, _, sites = slab
     sick = np.zeros(mesh.n_points, bool)
@@ -135,7 +160,7 @@ def test_reentry_that_ends_is_called_non_sustained(slab):
     model = GraphModel(mesh, np.where(sick, 0.2, 0.6), np.where(sick, np.where(left, 289.0, 230.0), 220.0))
     run = induce_model(model, {"left": sites["left"]}, QUICK)
     assert not run.induced
-    assert any("non-sustained" in i.note for i in run.inductions)
+    assert any("non-sustained" in i.note and i.kind == "non-sustained" for i in run.inductions)
 
 
 def test_thread_count_does_not_matter(slab, undisturbed):

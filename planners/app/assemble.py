@@ -40,7 +40,7 @@ SOURCES = {
     "alternatives.minutes": "lesions times seconds per lesion, and access to each surface; values chosen here (planners/lesions/scores.py)",
     "alternatives.risk_ml": "healthy muscle lost, with what epicardial access and nearness count as (planners/lesions/scores.py)",
     "targets.transmural_probability": "wall thickness against the depth of the energy setting and its spread (planners/lesions/energy.py)",
-    "channels": "conducting tissue within 6 mm of dense scar on both sides (closing of the scar), no run needed; planners/circuits/channels.py",
+    "channels": "conducting tissue within 6 mm of dense scar on both sides (closing of the scar); planners/circuits/channels.py",
     "outcome.lesion_volume_ml": "volume of the mesh's tetrahedra inside the lesions; stage lesions",
     "outcome.non_inducible_at_mode": "whole protocol from all sites after the lesions, mode of the posterior; stage lesions",
     "outcome.probability_non_inducible": "share of samples of tissue and lesion depth that are non-inducible after lesions; stage outcome",

@@ -28,7 +28,7 @@ from twin.plan import Circuit, PlanRequest
 from twin.run import content_hash
 from twin.stages import Stages
 
-VERSION = "1"
+VERSION = "2"
 """Part of every stage's key: raised when a stage would give another answer to the same input."""
 
 

@@ -121,8 +121,8 @@ def _channel(
     graph: Any = sp.coo_array((step, (own[:, 0], own[:, 1])), shape=(len(tets), len(tets))).tocsr()
     start = local[mouths[0]] if mouths else np.zeros(1, np.int64)
     first = int(start[np.linalg.norm(centres[start] - centres[start].mean(axis=0), axis=1).argmin()])
-    away, before = dijkstra(graph, directed=False, indices=first, return_predecessors=True)
-    away = np.where(np.isfinite(away), away, -1.0)
+    found: Any = dijkstra(graph, directed=False, indices=[first], return_predecessors=True)
+    away, before = np.where(np.isfinite(found[0][0]), found[0][0], -1.0), found[1][0]
     goals = [int(g[np.argmin(np.linalg.norm(centres[g] - centres[g].mean(axis=0), axis=1))]) for g in (local[m] for m in mouths[1:])]
     last = max(goals, key=lambda g: float(away[g])) if goals else int(away.argmax())
     way = [last]

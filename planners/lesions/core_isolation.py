@@ -33,4 +33,5 @@ class CoreIsolation:
         alive = mesh.conducting() & ~core
         away = np.asarray(cKDTree(maker.centres_mm[core]).query(maker.centres_mm)[0])
         ring = alive & (away <= request.lesion_radius_mm)
-        return cover(maker, ring, request, circuits, "rings the dense scar with its channels", made)
+        # a ring with a gap isolates nothing: the last corner is covered too
+        return cover(maker, ring, request, circuits, "rings the dense scar with its channels", made, least_gain=1e-6)

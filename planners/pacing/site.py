@@ -13,7 +13,7 @@ from planners.circuits.episode import Episode
 from planners.circuits.loop import typical_cycle_ms
 from planners.pacing.protocol import Drive
 from planners.pacing.protocol import Protocol as Stimulation
-from planners.pacing.trace import captured, join, reentered, steady_cycle_ms, tail
+from planners.pacing.trace import captured, join, kind_of, reentered, steady_cycle_ms, tail
 from twin.errors import Interrupted
 from twin.experiment import Activations
 from twin.plan import Induction
@@ -60,6 +60,7 @@ class _Answer:
     cycle_ms: float | None
     log: Activations
     note: str
+    kind: str = ""
 
 
 class Site:
@@ -78,7 +79,11 @@ class Site:
                 continue
             if len(self.result.episodes) >= self.protocol.stop_after:
                 break
-            self._drive(drive)
+            if self.protocol.extras:
+                self._drive(drive)
+            elif not self._burst(drive):
+                # shorter bursts capture still less
+                break
         return self.result
 
     def _run(self, state: Any, stimuli: list[tuple[float, NDArray[np.int32]]], until_ms: float) -> tuple[Any, tuple[Activations, NDArray]]:
@@ -106,6 +111,22 @@ class Site:
         self._extras(state, beats[-1], drive, (), notes)
         if len(self.result.inductions) == before:
             self.result.inductions.append(Induction(self.name, self.protocol.name, (), False, True, note="; ".join(notes)))
+
+    def _burst(self, drive: Drive) -> bool:
+        """A train without extrastimuli: what follows its last beat is looked at. False if it is not followed one to one."""
+        beats = [k * drive.cycle_ms for k in range(drive.computed_beats)]
+        state, part = self._run(self.model.rest(), [(t, self.nodes) for t in beats[:-1]], beats[-1] - 1e-3)
+        log = join([part])
+        answer = self._attempt(state, beats[-1])
+        self.result.attempts += 1
+        followed = answer.captured and all(captured(log, t) for t in beats[:-1])
+        self.result.drives_captured.append(followed)
+        if answer.turns:
+            self._record(drive, (), answer)
+        else:
+            note = f"burst of {drive.beats} beats at {drive.cycle_ms:g} ms" + ("" if followed else ": not followed one to one")
+            self.result.inductions.append(Induction(self.name, self.protocol.name, (), False, followed, note=note))
+        return followed
 
     def _extras(self, state: Any, last_ms: float, drive: Drive, prefix: tuple[float, ...], notes: list[str]) -> None:
         """Step extrastimulus number len(prefix) + 1 down; hold it above its refractory interval and go on to the next."""
@@ -161,7 +182,9 @@ class Site:
         lasted = float(log.activation_ms.max() - at_ms)
         if turns:
             cycle = cycle or typical_cycle_ms(log)
-        return _Answer(True, bool(note) and turns > 0, turns, lasted, cycle, log, note)
+        sustained = bool(note) and turns > 0
+        kind = kind_of(log, at_ms, sustained) if turns else ""
+        return _Answer(True, sustained, turns, lasted, cycle, log, note, kind)
 
     def _record(self, drive: Drive, coupling_ms: tuple[float, ...], answer: _Answer) -> None:
         note = (
@@ -179,6 +202,7 @@ class Site:
                 cycle_length_ms=None if answer.cycle_ms is None else round(answer.cycle_ms, 3),
                 sustained_ms=round(answer.lasted_ms, 3),
                 note=note,
+                kind=answer.kind,
             )
         )
         if answer.sustained:

@@ -89,6 +89,13 @@ def steady_cycle_ms(log: Activations, since_ms: float, cycles: int, tolerance: f
     return middle if steady.sum() >= 0.5 * active else None
 
 
+def kind_of(log: Activations, since_ms: float, sustained: bool, cycles: int = 2, tolerance: float = 0.1) -> str:
+    """monomorphic if the last cycles are alike at most nodes, polymorphic if a sustained reentry never settles, else non-sustained."""
+    if not sustained:
+        return "non-sustained"
+    return "monomorphic" if steady_cycle_ms(log, since_ms, cycles, tolerance) is not None else "polymorphic"
+
+
 def tail(log: Activations, since_ms: float) -> Activations:
     """The rows from a time on, parents renumbered; older parents become UNKNOWN."""
     keep = np.flatnonzero(log.activation_ms >= since_ms)

@@ -150,14 +150,14 @@ def checks(fast: bool = True) -> list[dict[str, Any]]:
         for level in NOISE:
             extra, onset, end = delineation_errors(mesh, leads, name, level)
             wrong += abs(extra)
-            for key, errors in (("onset", onset), ("end", end)):
-                here[key].append(errors)
-                every[key].append(errors)
+            for key, values in (("onset", onset), ("end", end)):
+                here[key].append(values)
+                every[key].append(values)
         out.append(_record(f"signals/delineate/{name}/beats", float(wrong), COUNT_TOLERANCE))
         for key, errors in here.items():
             out.append(_record(f"signals/delineate/{name}/{key}/mean", float(np.abs(np.concatenate(errors)).mean()), MEAN_TOLERANCE))
-    for key, errors in every.items():
-        size = np.abs(np.concatenate(errors))
+    for key, parts in every.items():
+        size = np.abs(np.concatenate(parts))
         out.append(_record(f"signals/delineate/{key}/p95", float(np.percentile(size, 95)), LARGE_TOLERANCE))
     for site in ("aha11",) if fast else ("aha04", "aha07", "aha11", "aha14", "aha16"):
         out.append(_record(f"signals/pacemap/{site}", pace_map_error(mesh, leads, site)[0], PLACE_TOLERANCE))

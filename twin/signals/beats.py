@@ -10,14 +10,19 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
 from twin.params import Param
-from twin.signals.filters import low_passed
+from twin.signals.filters import banded, low_passed
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 INTEGRATION_MS = 100
 REFRACTORY_MS = Param(180.0, "ms", 150.0, 250.0, "chosen here: no two ventricular beats follow each other faster (333 /min)")
-FINDING_HZ = Param(25.0, "Hz", 15.0, 40.0, "chosen here: most of a QRS and little of the muscles' noise lies below")
+FINDING_HZ = (
+    Param(7.0, "Hz", 5.0, 8.0, "chosen here: T waves are slower; Pan and Tompkins 1985 (IEEE TBME 32:230) use 5 Hz"),
+    Param(25.0, "Hz", 15.0, 40.0, "chosen here: most of a QRS and little of the muscles' noise lies below"),
+)
+END_MS = 50
+"""A beat whose fastest part lies nearer to an end of the recording cannot be delineated, and filters are unsure there."""
 DETECTION_SHARE = Param(0.3, "1", 0.2, 0.5, "chosen here: of the usual beat's speed")
 T_WAVE_MS, T_WAVE_SHARE = 380.0, Param(0.5, "1", 0.4, 0.6, "chosen here, after Pan and Tompkins 1985 (IEEE TBME 32:230), who halve a slope")
 SAME = Param(0.9, "1", 0.85, 0.97, "chosen here: correlation of all leads above which two beats are of one kind")
@@ -41,11 +46,14 @@ def find_beats(leads: Array) -> Places:
     Root-mean-square speed over all leads, integrated; a threshold that follows the recording; T waves are told by their slope;
     of the two flanks of a sine-like beat one is kept.
     """
-    speed = np.sqrt((np.gradient(low_passed(leads, float(FINDING_HZ)), axis=1) ** 2).mean(axis=0))
+    speed = np.sqrt((np.gradient(banded(leads, FINDING_HZ[0].value, FINDING_HZ[1].value), axis=1) ** 2).mean(axis=0))
     energy = np.sqrt(uniform_filter1d(speed**2, INTEGRATION_MS, mode="nearest"))
     peaks = np.flatnonzero((energy == maximum_filter1d(energy, 2 * int(REFRACTORY_MS.value * 0.6) + 1)) & (energy > 0))
     if not len(peaks):
         return peaks
+    inner = (peaks >= END_MS) & (peaks < len(energy) - END_MS)
+    if inner.any():
+        peaks = peaks[inner]
     usual = _usual(energy, peaks)
     peaks = peaks[energy[peaks] > float(DETECTION_SHARE) * usual]
     kept: list[int] = []

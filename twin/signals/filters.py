@@ -140,3 +140,11 @@ def low_passed(leads: Array, hz: float = MUSCLE_HZ.value) -> Array:
     """Leads at 1 kHz below a frequency, for finding beats."""
     pad = min(leads.shape[1] - 1, 150)
     return np.asarray(sosfiltfilt(butter(2, hz, fs=RATE_HZ, output="sos"), leads, axis=1, padlen=pad), np.float64)
+
+
+def banded(leads: Array, low_hz: float, high_hz: float) -> Array:
+    """Leads at 1 kHz between two frequencies."""
+    pad = min(leads.shape[1] - 1, 400)
+    return np.asarray(
+        sosfiltfilt(butter(2, [low_hz, high_hz], "bandpass", fs=RATE_HZ, output="sos"), leads, axis=1, padlen=pad), np.float64
+    )

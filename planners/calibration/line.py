@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,17 @@ from scipy.spatial import cKDTree
 
 from meshing.electrodes import electrodes
 from meshing.sites import landmarks, pacing_sites
+from planners.calibration.finer import FinerForward
+from planners.calibration.noun import Calibration
+from planners.calibration.pose import fit_pose, posed
+from planners.calibration.unknowns import belief_of, described
 from solvers.ecg import LeadField
 from solvers.eikonal.forward import EikonalForward
-from twin.atomic import read_npz, write_npz
-from twin.calibrate.ecg import EcgFit, compare
+from twin.calibrate.doubts import doubts_about
+from twin.calibrate.ecg import compare
 from twin.calibrate.registration import Registration, register
-from twin.calibrate.velocity import VelocityFit, fit_velocities, lay_on_nodes, posterior_samples, priors
+from twin.calibrate.sources import prune, settle, with_uncertainty
+from twin.calibrate.velocity import LatData, VelocityFit, fit_velocities, lay_on_nodes, polish, posterior_samples, priors
 from twin.errors import InputError, RunFailed
 from twin.mesh import SURFACES, HeartMesh
 from twin.model import Twin
@@ -39,50 +43,10 @@ REFERENCE_VELOCITY = Param(
 )
 REFERENCE_CONDUCTIVITY = Param(0.133418, "S/m", 0.13, 0.14, "0.17 and 0.62 S/m in series, Niederer 2011")
 HOLD_OUT = 0.3
-ARRAYS = ("arrival_ms", "map_points_mm", "map_lat_ms", "map_predicted_ms", "map_bipolar_mv")
-ECG_ARRAYS = ("time_ms", "predicted", "measured", "correlation")
 MAP_REACH_MM = 6.0
+POSE_BELOW = 0.5
+"""Mean lead correlation below which the frame of images and electrodes is doubted, and a pose is fitted as a nuisance (ours)."""
 SAMPLES = 400
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The twin, and what the report shows of how it was fitted."""
-
-    twin: Twin
-    arrival_ms: Array
-    registration: Registration | None
-    ecg: EcgFit | None
-    map_points_mm: Array
-    map_lat_ms: Array
-    map_predicted_ms: Array
-    map_bipolar_mv: Array
-
-    def save(self, folder: Path) -> None:
-        """Write the twin and the arrays behind its fit to a folder."""
-        self.twin.save(folder)
-        arrays = {name: getattr(self, name) for name in ARRAYS}
-        meta: dict[str, Any] = {"registration": None, "ecg": None}
-        if self.registration is not None:
-            found = self.registration
-            arrays |= {"registration/transform": found.transform, "registration/distance_mm": found.distance_mm}
-            meta["registration"] = {"landmark_error_mm": dict(found.landmark_error_mm), "ambiguity": found.ambiguity}
-        if self.ecg is not None:
-            arrays |= {f"ecg/{name}": getattr(self.ecg, name) for name in ECG_ARRAYS}
-            meta["ecg"] = {"shift_ms": self.ecg.shift_ms, "scale": self.ecg.scale}
-        write_npz(folder / "calibration.npz", arrays, meta)
-
-    @staticmethod
-    def load(folder: Path) -> Calibration:
-        """Read what `save` wrote."""
-        arrays, meta = read_npz(folder / "calibration.npz")
-        registration, ecg = None, None
-        if meta["registration"] is not None:
-            registration = Registration(arrays["registration/transform"], arrays["registration/distance_mm"], **meta["registration"])
-        if meta["ecg"] is not None:
-            curves = {name: arrays[f"ecg/{name}"] for name in ECG_ARRAYS}
-            ecg = EcgFit(shift_ms=meta["ecg"]["shift_ms"], scale=meta["ecg"]["scale"], **curves)
-        return Calibration(Twin.load(folder), registration=registration, ecg=ecg, **{name: arrays[name] for name in ARRAYS})
 
 
 Given = Mapping[str, tuple[float, float]]
@@ -136,20 +100,61 @@ def _without_map(mesh: HeartMesh, given: Given) -> tuple[VelocityFit, dict[str, 
     return fit, dict.fromkeys(names, "prior from the literature or the case (no map)")
 
 
+def candidates(mesh: HeartMesh, surface: str) -> Nodes:
+    """Nodes of a surface from which a wave can start, ascending."""
+    conducting = np.unique(mesh.tets[mesh.conducting()])
+    return np.intersect1d(np.unique(_surface(mesh, surface)), conducting).astype(np.int32)
+
+
+def _no_gap(forward: EikonalForward, finer: FinerForward | None, fit: VelocityFit, mesh: HeartMesh) -> Array:
+    """What a finer mesh adds to the arrival at every node, zero without one."""
+    if finer is None:
+        return np.zeros(mesh.n_points)
+    at = (fit.velocities(), fit.source_nodes, fit.source_times_ms)
+    return finer.offset_ms(forward.arrival_ms(*at), *at)
+
+
+def fit_data(
+    mesh: HeartMesh,
+    forward: EikonalForward,
+    finer: FinerForward | None,
+    data: LatData,
+    surface: Nodes,
+    prior: tuple[tuple[str, ...], Array, Array],
+    many: bool,
+) -> tuple[VelocityFit, Array]:
+    """Velocities, sites and times of a map, and what the finer mesh adds to the arrival (n,) ms at the mode.
+
+    many: a network of breakthroughs; they stay at the mapped points, since moving each would cost two solves a round.
+    """
+    fit = fit_velocities(forward, data, prior, mesh.points_mm, many_sources=many)
+    if not many:
+        fit = settle(forward, data, fit, surface, mesh.points_mm, rounds=8)
+        fit = prune(forward, data, fit, float(data.block.max()) + 1.0)
+        if finer is not None:
+            fit = settle(forward, data, fit, surface, mesh.points_mm, lambda f: _no_gap(forward, finer, f, mesh)[data.node], rounds=3)
+    for _ in range(2 if finer is not None else 1):
+        gap = _no_gap(forward, finer, fit, mesh)
+        fit = polish(forward, data, fit, gap[data.node])
+    if not many:
+        fit = with_uncertainty(forward, data, fit, surface, mesh.points_mm, gap[data.node])
+    return fit, gap
+
+
 def _fit_map(
     mesh: HeartMesh, forward: EikonalForward, eam: ElectroanatomicalMap, points_mm: Array, given: Given, rng: np.random.Generator
-) -> tuple[VelocityFit, dict[str, Any]]:
+) -> tuple[VelocityFit, Array, dict[str, Any]]:
     """Fit to a random 70 % of the points; the others say how well the twin predicts what it was not shown."""
-    conducting = np.unique(mesh.tets[mesh.conducting()])
-    candidates = np.intersect1d(np.unique(_surface(mesh, eam.surface)), conducting).astype(np.int32)
+    surface = candidates(mesh, eam.surface)
     held = rng.random(len(points_mm)) < HOLD_OUT
     shown = np.where(held, np.nan, eam.lat_ms)
-    data = lay_on_nodes(points_mm, shown, candidates, mesh.points_mm, MAP_REACH_MM)
+    data = lay_on_nodes(points_mm, shown, surface, mesh.points_mm, MAP_REACH_MM)
     if len(data.node) < 20:
         raise RunFailed(f"only {len(data.node)} annotated map points lie on the mesh: too few to fit velocities")
-    fit = fit_velocities(forward, data, _prior(mesh, given), mesh.points_mm, many_sources=eam.surface == "all")
-    arrival = forward.arrival_ms(fit.velocities(), fit.source_nodes, fit.source_times_ms)
-    test = lay_on_nodes(points_mm, np.where(held, eam.lat_ms, np.nan), candidates, mesh.points_mm, MAP_REACH_MM)
+    finer = FinerForward(mesh) if FinerForward.worth_it(mesh) else None
+    fit, gap = fit_data(mesh, forward, finer, data, surface, _prior(mesh, given), eam.surface == "all")
+    arrival = forward.arrival_ms(fit.velocities(), fit.source_nodes, fit.source_times_ms) + gap
+    test = lay_on_nodes(points_mm, np.where(held, eam.lat_ms, np.nan), surface, mesh.points_mm, MAP_REACH_MM)
     error = test.lat_ms - arrival[test.node]
     error = error[np.isfinite(error)]
     numbers = {
@@ -159,9 +164,12 @@ def _fit_map(
         "held_out_rms_ms": round(float(np.sqrt(np.mean(error**2))), 2),
         "held_out_median_abs_ms": round(float(np.median(np.abs(error))), 2),
         "lat_noise_ms": round(fit.noise_ms, 2),
+        "lat_spread_ms": round(float(np.std(data.lat_ms)), 2),
+        "lat_outlier_share": round(float(np.mean(np.abs(fit.residual_ms) > 4.0 * fit.noise_ms)), 3),
+        "finer_mesh_median_ms": round(float(np.median(gap[data.node])), 2),
         "breakthrough_sites": len(fit.source_nodes),
     }
-    return fit, numbers
+    return fit, gap, numbers
 
 
 def _rv_candidates(mesh: HeartMesh) -> list[int]:
@@ -248,6 +256,7 @@ def calibrate(
     registration = None
     points = lat = bipolar = np.zeros(0)
     numbers: dict[str, Any] = {"map_points": 0}
+    gap = np.zeros(mesh.n_points)
     if patient.eam is None:
         fit, evidence = _without_map(mesh, given)
         nodes, times = fit.source_nodes, fit.source_times_ms
@@ -256,7 +265,7 @@ def calibrate(
         registration = _pose(mesh, eam, patient.eam.source)
         points, lat, bipolar = registration.apply(eam.points_mm), eam.lat_ms, eam.bipolar_mv
         progress(f"map registered, {registration.median_mm:.1f} mm median distance; fitting velocities")
-        fit, numbers = _fit_map(mesh, forward, eam, points, given, rng)
+        fit, gap, numbers = _fit_map(mesh, forward, eam, points, given, rng)
         evidence = _evidence(fit, patient.eam.source, numbers)
         nodes, times = fit.source_nodes, fit.source_times_ms
         numbers["registration_median_mm"] = round(registration.median_mm, 2)
@@ -264,16 +273,22 @@ def calibrate(
         numbers["registration_ambiguity"] = registration.ambiguity
         if eam.surface == "lv_endo":
             nodes, times, numbers["rv_breakthrough"] = _rv_by_ecg(mesh, forward, leads, patient, fit, progress)
-    arrival = forward.arrival_ms(fit.velocities(), nodes, times)
+    arrival = forward.arrival_ms(fit.velocities(), nodes, times) + gap
     ecg = compare(leads, arrival, patient.ecg.value) if patient.ecg is not None else None
     if ecg is not None:
         numbers["ecg"] = ecg.summary()
-    predicted = _at_points(mesh, arrival, points) if len(points) else np.zeros(0)
+        if ecg.mean_correlation < POSE_BELOW and patient.ecg is not None:
+            progress("the leads are not reproduced: trying other poses of the heart among the electrodes")
+            pose = fit_pose(mesh, arrival, patient.ecg.value, seed)
+            numbers["ecg_pose"] = pose.summary() | {"full_lead_fields_correlation": round(posed(mesh, arrival, patient.ecg.value, pose), 3)}
+    predicted = at_points(mesh, arrival, points) if len(points) else np.zeros(0)
     if virtual_infarct:
         fit = _with_sick_regions(fit, _prior(heart, given))
         evidence |= {name: "prior: the infarct is virtual, the map never saw it" for name in fit.names if name not in evidence}
         nodes, times = _conducting_sources(heart, nodes, times)
-        arrival = EikonalForward(heart).arrival_ms(fit.velocities(), nodes, times)
+        arrival = EikonalForward(heart).arrival_ms(fit.velocities(), nodes, times) + gap
+    belief = belief_of(fit, len(nodes), times)
+    doubts = doubts_about(fit, numbers, ecg, patient.ecg.value if patient.ecg is not None else None)
     samples = posterior_samples(fit, SAMPLES, rng)
     tissue = Tissue(
         names=fit.names,
@@ -285,8 +300,21 @@ def calibrate(
         source_times_ms=times,
         fit=numbers,
     )
-    pose = registration.transform if registration is not None else np.eye(4)
-    return Calibration(Twin(heart, tissue, pose), arrival, registration, ecg, points.reshape(-1, 3), lat, predicted, bipolar)
+    transform = registration.transform if registration is not None else np.eye(4)
+    return Calibration(
+        Twin(heart, tissue, transform),
+        arrival,
+        registration,
+        ecg,
+        points.reshape(-1, 3),
+        lat,
+        predicted,
+        bipolar,
+        gap,
+        belief,
+        doubts,
+        described(heart, tissue, fit, bipolar),
+    )
 
 
 def _conducting_sources(mesh: HeartMesh, nodes: Nodes, times: Array) -> tuple[Nodes, Array]:
@@ -295,7 +323,7 @@ def _conducting_sources(mesh: HeartMesh, nodes: Nodes, times: Array) -> tuple[No
     return nodes[alive], times[alive]
 
 
-def _at_points(mesh: HeartMesh, arrival_ms: Array, points_mm: Array) -> Array:
+def at_points(mesh: HeartMesh, arrival_ms: Array, points_mm: Array) -> Array:
     """Predicted activation at the node nearest to each map point."""
     reached = np.flatnonzero(np.isfinite(arrival_ms))
     _, near = cKDTree(mesh.points_mm[reached]).query(points_mm)
