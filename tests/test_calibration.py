@@ -261,6 +261,7 @@ def test_dipoles_give_the_leads_of_the_lead_fields(heart: HeartMesh, measured: t
     assert min(np.corrcoef(a, b)[0, 1] for a, b in zip(ours, theirs, strict=True)) > 0.97
 
 
+@pytest.mark.slow
 def test_the_ensemble_agrees_with_laplace(heart: HeartMesh, measured: tuple[Patient, NDArray, NDArray], fitted: Calibration) -> None:
     found = ensemble_posterior(fitted, measured[0], None, seed=0, threads=1)
     before, after = np.log(fitted.twin.tissue.samples), np.log(found.twin.tissue.samples)

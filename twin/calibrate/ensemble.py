@@ -1,8 +1,8 @@
 """Ensemble Kalman inversion: a posterior from forward runs alone, its prior as start, tempered so that each step is small.
 
 Iglesias 2013 (doi 10.1088/0266-5611/29/4/045001) with the adaptive steps of Iglesias and Yang 2021 (doi 10.1088/1361-6420/abd29b); as
-remembered. Perturbed observations; correlations between an unknown and a datum below what an ensemble of this size shows by chance are
-taken out (localisation without distances); spread that sampling error lost is put back (inflation).
+remembered. Perturbed observations; spread that sampling error lost is put back (inflation). There is no localisation: members must outnumber
+the unknowns several times. Taking chance correlations out of the cross-covariance alone was tried: it made the inversion diverge.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ Array = NDArray[np.float64]
 Member = Callable[[Array], Array]
 """Unknowns (q,) to predicted data (k,), a pure function; may be called from several threads."""
 
-CHANCE = Param(2.0, "1", 1.0, 3.0, "correlations below this over the root of the members count as chance (ours)")
 INFLATION = Param(1.01, "1", 1.0, 1.05, "spread put back in every step against sampling error (ours)")
 LEAST_STEP = 0.02
 
@@ -99,9 +98,6 @@ def _analysis(members: Array, scaled: Array, step: float, rng: np.random.Generat
     noise = rng.standard_normal(scaled.shape) / np.sqrt(step)
     noise -= noise.mean(axis=0)
     cross = np.einsum("mq,mk->qk", x, y) / (m - 1)
-    size = np.sqrt((x**2).sum(axis=0)[:, None] * (y**2).sum(axis=0)) / (m - 1)
-    strength = np.abs(cross) / np.maximum(size, 1e-300)
-    cross = np.where(strength > CHANCE.value / np.sqrt(m), cross, 0.0)
     # (Y'Y/(m-1) + 1/step)^-1 r by Woodbury: only m x m is inverted
     small = np.einsum("mk,nk->mn", y, y) * step / (m - 1) + np.eye(m)
     target = scaled + noise
