@@ -90,7 +90,7 @@ def calibrate(
     fresh: Fresh = False,
     json: Json = False,
 ) -> int:
-    """Evidence to posterior tissue: velocities, sites, thresholds, recovery; what the data could not tell; what looks wrong.
+    """Evidence to posterior tissue: velocities, sites, voltage thresholds; what the data could not tell; what looks wrong.
 
     Example: vtwin calibrate cases/demo/case.toml -o out/calibrated
     """

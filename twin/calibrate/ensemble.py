@@ -1,8 +1,8 @@
 """Ensemble Kalman inversion: a posterior from forward runs alone, its prior as start, tempered so that each step is small.
 
 Iglesias 2013 (doi 10.1088/0266-5611/29/4/045001) with the adaptive steps of Iglesias and Yang 2021 (doi 10.1088/1361-6420/abd29b); as
-remembered. Perturbed observations; spread that sampling error lost is put back (inflation). There is no localisation: members must outnumber
-the unknowns several times. Taking chance correlations out of the cross-covariance alone was tried: it made the inversion diverge.
+remembered. Perturbed observations; spread that sampling error lost is put back (inflation). There is no localisation: members must
+outnumber the unknowns several times. Taking chance correlations out of the cross-covariance alone was tried: it made the inversion diverge.
 """
 
 from __future__ import annotations
