@@ -265,7 +265,7 @@ def test_outcome_counts_samples_before_and_after(case, planned, monkeypatch):
     assert one == two
     assert (one.before.successes, one.after.successes, one.after.samples) == (0, 2, 3)
     assert one.sites == ("left", "right")
-    assert [c.id for c in one.residual] == ["VT1"]
+    assert len(one.residual) == 1
     assert one.as_dict()["interval"] == [one.after.low, one.after.high]
 
 
