@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
+# as many test processes as there are cores, whole files each, so that what a file prepares is prepared once
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: setup demo test check verify bench clean
@@ -29,17 +31,17 @@ demo: $(VENV)/.installed
 	$(BIN)/vtwin plan cases/demo/case.toml -o $(OUT)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow and not line" -x
+	$(PYTEST) -m "not slow and not line"
 
 verify: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 	$(BIN)/vtwin verify
 
 bench: $(VENV)/.installed
