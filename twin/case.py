@@ -10,10 +10,9 @@
 [mesh]          edge = "2 mm"
 [tissue.REGION] cv_longitudinal = "0.6 m/s", or ["0.4 m/s", "0.8 m/s"] for a range; cv_transverse, conductivity_*
 [plan]          protocol, sites, strategies, compare, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples,
-                confirm, energy = { source = "rf", ablation_index = 500 } (in place of the two sizes),
+                energy = { source = "rf", ablation_index = 500 } (in place of the two sizes),
                 drawn = [{ file = "lesions.csv" }, { surface = "lv_endo", positions = [[x, y, z], ...] }]
 [avoid]         structure = [[x, y, z], ...] in LPS mm, or a list of such lines (phrenic_nerve, coronary_arteries, his_bundle, ...)
-[[clinical_vt]] name, cycle_length, ecg   (a recorded VT that the simulated ones are compared with)
 [expect]        truth = "truth.json" and what the application checks
 accept          = ["code", ...]: suspicious findings that the author of the case takes responsibility for
 """
@@ -79,7 +78,6 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "compare",
         "energy",
         "drawn",
-        "confirm",
     ),
 }
 TISSUE = {
@@ -98,8 +96,7 @@ class Case:
     labels: vtwin name -> value in the segmentation (None: the file's own names); eam_path, ecg_path, record_path: None = not
     given; image_paths: by lge, ct and cine, files or folders;
     options: the rest of [eam] and [ecg]; tissue: "region/quantity" -> (low, high), equal where one value was given;
-    virtual_infarct and expect: tables passed through to who reads them; clinical: recorded VTs, each with name, cycle_length_ms and
-    ecg_path (one of the two may be None).
+    virtual_infarct and expect: tables passed through to who reads them.
     """
 
     path: Path
@@ -117,7 +114,6 @@ class Case:
     edge_mm: float = 2.0
     tissue: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     request: PlanRequest = field(default_factory=PlanRequest)
-    clinical: tuple[Mapping[str, Any], ...] = ()
     accept: tuple[str, ...] = ()
     expect: Mapping[str, Any] = field(default_factory=dict)
     truth_path: Path | None = None
@@ -131,7 +127,6 @@ class Case:
             "ecg": self.ecg_path,
             "record": self.record_path,
             **self.image_paths,
-            **{f"clinical_vt {k + 1}": vt["ecg_path"] for k, vt in enumerate(self.clinical)},
         }
         return {section: content_hash(path) for section, path in paths.items() if path is not None}
 
@@ -241,28 +236,11 @@ def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
         given["energy"] = _is(table["energy"], dict, path, "plan.energy")
         if both := {"lesion_radius", "lesion_depth"} & set(table):
             raise InputError(path, f"plan.{min(both)}", "is given beside plan.energy", "keep one of them")
-    if "confirm" in table:
-        given["confirm"] = _is(table["confirm"], bool, path, "plan.confirm")
     if "drawn" in table:
         rows = [_is(row, dict, path, "plan.drawn") for row in _is(table["drawn"], list, path, "plan.drawn")]
         find = partial(resolve, path=path, key="plan.drawn.file")
         given["drawn"] = tuple(lesion for row in rows for lesion in drawn_of(row, path, find))
     return PlanRequest(**given)
-
-
-def _clinical(rows: object, path: Path) -> tuple[dict[str, Any], ...]:
-    """Recorded VTs: name, cycle_length_ms, ecg_path."""
-    out = []
-    for k, row in enumerate(_is(rows, list, path, "clinical_vt")):
-        table = _is(row, dict, path, "clinical_vt")
-        check_keys(table, ("name", "cycle_length", "ecg"), path, "clinical_vt")
-        cycle = _positive(table["cycle_length"], "ms", path, "clinical_vt.cycle_length", 1000.0) if "cycle_length" in table else None
-        ecg = resolve(table["ecg"], path, "clinical_vt.ecg") if "ecg" in table else None
-        if cycle is None and ecg is None:
-            raise InputError(path, "clinical_vt", "has neither cycle_length nor ecg", "give at least one of them")
-        name = _is(table.get("name", f"clinical {k + 1}"), str, path, "clinical_vt.name")
-        out.append({"name": name, "cycle_length_ms": cycle, "ecg_path": ecg})
-    return tuple(out)
 
 
 def _labels(table: Mapping[str, Any], path: Path) -> dict[str, int] | None:
@@ -291,7 +269,7 @@ def load_case(path: str | Path) -> Case:
     """Read and check a case file. Raises InputError naming file, key, problem and remedy; no evidence is read."""
     path = Path(path)
     raw = _toml(path)
-    check_keys(raw, (*SECTIONS, "clinical_vt", "expect", "accept"), path, "")
+    check_keys(raw, (*SECTIONS, "expect", "accept"), path, "")
     tables = {name: _table(raw, name, path) for name in SECTIONS}
     if "eam" in tables["evidence"]:
         if "eam" in raw:
@@ -330,7 +308,6 @@ def load_case(path: str | Path) -> Case:
             _request(tables["plan"], path),
             avoid={name: lines_of(value, path, f"avoid.{name}") for name, value in tables["avoid"].items()},
         ),
-        clinical=_clinical(raw.get("clinical_vt", []), path),
         accept=_names(raw.get("accept", []), path, "accept"),
         expect=expect,
         truth_path=resolve(expect["truth"], path, "expect.truth") if "truth" in expect else None,

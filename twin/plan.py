@@ -6,20 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-STANDARD = ("exit_site", "dechannelling", "core_isolation", "late_potential", "deceleration_zone")
-"""Standard strategies that every plan is compared with (scar homogenisation is among those that it is chosen from)."""
-
 
 @dataclass(frozen=True)
 class PlanRequest:
     """Limits and choices of the plan.
 
     protocol: name of a shipped stimulation protocol; sites: pacing site names (empty = the protocol's own);
-    strategies: those that the plan is chosen from; compare: standard ones that are scored beside them on the same heart;
+    strategies: those that the plan is chosen from; compare: others that are scored beside them on the same heart;
     posterior_samples: how many tissue samples the outcome is computed over at most; access: surfaces from which lesions may be made;
     energy: setting of the energy source that gives radius and depth (planners.lesions.energy), empty: the two numbers below;
-    avoid: structure -> polylines (p, k, 3) mm; drawn: lesions that the physician drew, each with surface and positions (k, 3) mm;
-    confirm: each VT is repeated in monodomain.
+    avoid: structure -> polylines (p, k, 3) mm; drawn: lesions that the physician drew, each with surface and positions (k, 3) mm.
     """
 
     protocol: str = "quick"
@@ -31,11 +27,10 @@ class PlanRequest:
     lesion_radius_mm: float = 4.0
     lesion_depth_mm: float = 6.0
     posterior_samples: int = 8
-    compare: tuple[str, ...] = STANDARD
+    compare: tuple[str, ...] = ()
     energy: Mapping[str, Any] = field(default_factory=dict)
     avoid: Mapping[str, Sequence[Sequence[Sequence[float]]]] = field(default_factory=dict)
     drawn: tuple[Mapping[str, Any], ...] = ()
-    confirm: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +73,6 @@ class Circuit:
     """Where in the wall the isthmus runs: endo, mid, epi, transmural or unknown."""
     figure_of_eight: bool = False
     cycle_variation_ms: float = 0.0
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    """What else was asked of it: entrainment, likeness to a recorded VT, confirmation by monodomain. Numbers and text only."""
 
 
 @dataclass(frozen=True)

@@ -318,6 +318,23 @@ def cohort(
 
 
 @app.command()
+def fuse(
+    study: Annotated[Path, typer.Argument(help="Study file (TOML): the table and the columns of each block.")],
+    out: Out,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the folds (default: the study's).")] = None,
+    fresh: Fresh = False,
+    json: Json = False,
+) -> int:
+    """Fit and evaluate fusion models of clinical and imaging blocks on a table.
+
+    Example: vtwin fuse cases/fusion/cleveland.toml -o out/cleveland
+    """
+    from planners.app import fuse_command
+
+    return fuse_command.fuse(study, out, seed, fresh, Console(json))
+
+
+@app.command()
 def doctor(json: Json = False) -> int:
     """Say what this machine has, what is missing and how to get it."""
     from planners.app.doctor import as_records, examine

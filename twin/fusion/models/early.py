@@ -1,0 +1,27 @@
+"""Early fusion: all columns of all blocks in one ridge logistic regression. A single block is the same with one block."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from twin.fusion.blocks import Array, Design
+from twin.fusion.logistic import RidgeLogistic
+from twin.fusion.models.base import FusionModel
+
+
+class Early(FusionModel):
+    """One regression on everything."""
+
+    complexity: ClassVar[int] = 1
+
+    def fit_design(self, design: Design, y: Array) -> None:
+        """Fit, the penalty chosen by leave-one-out."""
+        self.model_ = RidgeLogistic().fit(design.joined(), y)
+
+    def logit_design(self, design: Design) -> Array:
+        """Logit by the regression."""
+        return self.model_.logit(design.joined())
+
+    def left_out_logit(self) -> Array:
+        """Logits of the training rows as if each had been left out, (n,)."""
+        return self.model_.left_out_logit

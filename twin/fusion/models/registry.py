@@ -1,0 +1,50 @@
+"""Fusion models by name; one new file and one line here add another."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+
+from twin.fusion.blocks import Block
+from twin.fusion.models.attention import Attention
+from twin.fusion.models.base import FusionModel
+from twin.fusion.models.chained import ChainedEquations
+from twin.fusion.models.early import Early
+from twin.fusion.models.graph import GraphSmoothing
+from twin.fusion.models.late import LateMean, LateStack
+from twin.fusion.models.pattern import PatternSubmodels
+from twin.fusion.models.product import ProductOfExperts
+from twin.fusion.models.select import OneStandardError
+from twin.fusion.models.vae import ProductVae
+
+Blocks = Mapping[str, Block]
+MODELS: dict[str, Callable[[Blocks], FusionModel]] = {
+    "early": Early,
+    "late_mean": LateMean,
+    "late_stack": LateStack,
+    "product": ProductOfExperts,
+    "graph": GraphSmoothing,
+    "chained": ChainedEquations,
+    "attention": Attention,
+    "vae": ProductVae,
+}
+CANDIDATES = ("early", "late_stack", "product", "graph")
+"""What the default chooses among: fast enough for a nested cross-validation. The mean of logits is for comparison only."""
+NETWORKS = ("attention", "vae")
+
+
+def model(name: str, blocks: Blocks) -> FusionModel:
+    """A model by name, within pattern submodels unless it handles missing blocks itself."""
+    plain = MODELS[name](blocks)
+    return plain if plain.native else PatternSubmodels(blocks, plain)
+
+
+def default(blocks: Blocks) -> OneStandardError:
+    """The shipped default: the simplest candidate within one standard error of the best."""
+    return OneStandardError(blocks, {name: model(name, blocks) for name in CANDIDATES})
+
+
+def available() -> list[str]:
+    """Names of the models that can run here (the networks need torch)."""
+    torch = importlib.util.find_spec("torch") is not None
+    return [name for name in MODELS if torch or name not in NETWORKS]
