@@ -9,7 +9,7 @@ OUT ?= out/demo
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test check verify bench clean
+.PHONY: setup demo test static check verify bench clean
 
 setup: $(VENV)/.installed
 
@@ -33,12 +33,13 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered
 
-check: $(VENV)/.installed-dev
+static: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -m "not slow and not line"
+
+check: static test
 
 verify: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
