@@ -20,6 +20,7 @@ from meshing.tet_grid import mesh_labels, tet_grid
 from planners.app.cli import run
 from planners.overlay import FORMATS, export, openigtlink
 from planners.overlay.dicom import read_encapsulated_stl
+from planners.overlay.surfaces import lesion_balls
 from planners.overlay.tables import COLUMNS
 from twin.atomic import write_json
 from twin.errors import InputError, RunFailed
@@ -62,31 +63,162 @@ def same_cloud(found, expected):
     return max(cKDTree(found).query(expected)[0].max(), cKDTree(expected).query(found)[0].max())
 
 
-@pytest.mark.parametrize("name", ["stl", "ply", "obj", "vtp"])
-def test_surfaces_come_back_by_other_readers(written, mesh, name):
+def by_meshio(path):
     import meshio
+
+    return np.asarray(meshio.read(path).points, float)
+
+
+def by_pyvista(path):
     import pyvista as pv
 
-    for surface in SURFACES:
-        path = written / name / f"{surface}.{name}"
-        points = np.asarray(pv.read(path).points if name == "vtp" else meshio.read(path).points, float)
-        assert same_cloud(points, mesh.points_mm[mesh.surface_nodes(surface)]) < WITHIN_MM
+    return np.asarray(pv.read(path).points, float)
 
 
-def test_curves_and_targets_come_back(written, plan):
+def by_json(path):
+    markup = json.loads(path.read_text())["markups"][0]
+    assert (markup["coordinateSystem"], markup["coordinateUnits"]) == ("LPS", "mm")
+    return np.array([c["position"] for c in markup["controlPoints"]])
+
+
+def by_csv(path):
     import csv
 
-    import pyvista as pv
+    with path.open(newline="") as table:
+        return np.array([[float(row[f"{x}_mm"]) for x in "xyz"] for row in csv.DictReader(table)])
 
-    assert np.abs(np.asarray(pv.read(written / "vtp" / "circuit_VT1.vtp").points) - plan.circuits[0].path_mm).max() < WITHIN_MM
-    markup = json.loads((written / "slicer" / "targets.mrk.json").read_text())["markups"][0]
-    positions = [p for t in plan.targets for p in t.positions_mm]
-    assert np.abs(np.array([c["position"] for c in markup["controlPoints"]]) - positions).max() < WITHIN_MM
+
+def by_pydicom(path):
+    import pydicom
+
+    document = pydicom.dcmread(path).EncapsulatedDocument
+    count = int.from_bytes(document[80:84], "little")
+    record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    return np.frombuffer(document, record, count, 84)["corners"].reshape(-1, 3).astype(float)
+
+
+def by_elementtree(path):
+    """EnSite DIF: no reader on PyPI that is kept; the standard library's parser and the published layout."""
+    import xml.etree.ElementTree as ElementTree
+
+    return np.array(ElementTree.parse(path).findtext(".//Vertices").split(), float).reshape(-1, 3)
+
+
+def by_hand_carto(path):
+    """CARTO: no reader on PyPI that is kept; the rows of [VerticesSection] as OpenEP documents them."""
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".mesh"))
+        text = archive.read(name).decode("cp1252")
+    section = text.split("[VerticesSection]")[1].split("[TrianglesSection]")[0]
+    rows = [line.split("=")[1].split() for line in section.splitlines() if "=" in line and not line.startswith(";")]
+    return np.array([[float(x) for x in row[:3]] for row in rows])
+
+
+READERS = {
+    "stl": (".stl", by_meshio),
+    "ply": (".ply", by_meshio),
+    "obj": (".obj", by_meshio),
+    "vtp": (".vtp", by_pyvista),
+    "slicer": (".vtp", by_pyvista),
+    "dicom": (".stl.dcm", by_pydicom),
+    "ensite": (".xml", by_elementtree),
+    "carto": (".zip", by_hand_carto),
+}
+POINT_FILES = {"csv": ("targets.csv", by_csv), "markups": ("targets.mrk.json", by_json), "slicer": ("targets.mrk.json", by_json)}
+
+
+def test_every_format_has_a_round_trip():
+    assert set(READERS) | set(POINT_FILES) == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_surfaces_come_back_by_other_readers(written, mesh, plan, name):
+    suffix, read = READERS[name]
+    for surface in [s for s in SURFACES if name not in ("ensite", "carto") or s != "base"]:
+        points = read(written / name / f"{surface}{suffix}")
+        assert same_cloud(points, mesh.points_mm[mesh.surface_nodes(surface)]) < WITHIN_MM
+    if name != "carto":  # a study per surface: the lesions are its points
+        balls = read(written / name / f"lesions{suffix}")
+        assert same_cloud(balls, lesion_balls(plan).points_mm) < WITHIN_MM
+
+
+@pytest.mark.parametrize("name", POINT_FILES)
+def test_targets_come_back_by_other_readers(written, plan, name):
+    file, read = POINT_FILES[name]
+    expected = [p for t in plan.targets for p in t.positions_mm]
+    assert np.abs(read(written / name / file) - expected).max() < WITHIN_MM
+    for kind in ("circuit", "isthmus") if name != "csv" else ():
+        path = getattr(plan.circuits[0], "path_mm" if kind == "circuit" else "isthmus_mm")
+        assert np.abs(read(written / name / f"{kind}_VT1.mrk.json") - path).max() < WITHIN_MM
+
+
+def test_tables_and_vtk_lines_hold_names_and_circuits(written, plan):
+    import csv
+
+    assert np.abs(by_pyvista(written / "vtp" / "circuit_VT1.vtp") - plan.circuits[0].path_mm).max() < WITHIN_MM
     with (written / "csv" / "targets.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert tuple(rows[0]) == COLUMNS
     assert rows[0]["why"] == 'cuts, "VT1"'
-    assert np.abs(np.array([[float(r[f"{x}_mm"]) for x in "xyz"] for r in rows]) - positions).max() < WITHIN_MM
+
+
+def test_mapping_systems_get_the_lesions_as_labels_and_points(written, plan):
+    import xml.etree.ElementTree as ElementTree
+
+    from twin.io.carto import read_carto
+    from twin.io.ensite import read_dif
+
+    wanted = {f"{t.id}.{n}": np.array(p) for t in plan.targets if t.surface == "lv_endo" for n, p in enumerate(t.positions_mm, 1)}
+    root = ElementTree.parse(written / "ensite" / "lv_endo.xml").getroot()
+    by_name = {label.get("name"): np.array(label.text.split(), float) for label in root.iter("Label")}
+    study = read_carto(written / "carto" / "lv_endo.zip")
+    ours = read_dif(written / "ensite" / "lv_endo.xml").labels
+    for found in (by_name, ours, study.labels):
+        assert set(found) == set(wanted)
+        assert max(np.abs(found[key] - place).max() for key, place in wanted.items()) < WITHIN_MM
+    assert same_cloud(study.points_mm, np.array(list(wanted.values()))) < WITHIN_MM
+
+
+def test_the_slicer_segmentation_lies_where_the_heart_is(written, mesh):
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(str(written / "slicer" / "heart.seg.nrrd"))
+    voxels = sitk.GetArrayFromImage(image)  # z, y, x
+    expected = mesh_labels(mesh, 1.0)
+    assert np.array_equal(voxels, expected.data.transpose(2, 1, 0))
+    corner = np.array(image.TransformIndexToPhysicalPoint([3, 5, 7]))  # ITK is LPS, as the file says
+    assert np.abs(corner - (expected.affine @ [3, 5, 7, 1])[:3]).max() < WITHIN_MM
+    assert image.GetMetaData("Segment0_Name") == "lv_myocardium"
+
+
+def test_the_scene_names_files_that_are_there(written):
+    import xml.etree.ElementTree as ElementTree
+
+    folder = written / "slicer"
+    root = ElementTree.parse(folder / "scene.mrml").getroot()
+    identities = {node.get("id") for node in root}
+    files = [node.get("fileName") for node in root if node.get("fileName")]
+    assert {"heart.seg.nrrd", "targets.mrk.json", "lv_endo.vtp", "lesions.vtp"} <= set(files)
+    assert set(files) == {p.name for p in folder.iterdir()} - {"scene.mrml"}
+    for node in root:
+        assert node.get("id").startswith(f"vtkMRML{node.tag}Node")
+        for reference in filter(None, (node.get("references") or "").split(";")):
+            assert reference.split(":")[1] in identities
+        if node.tag in ("ModelStorage", "MarkupsJsonStorage"):
+            assert node.get("coordinateSystem") == "LPS"
+
+
+def test_one_record_says_the_frame_of_every_format(written):
+    frame = json.loads((written / "frame.json").read_text())
+    assert frame["coordinate_system"].startswith("LPS")
+    assert frame["unit"] == "mm"
+    assert "not verified" in frame["vendor_acceptance"]
+    assert set(frame["formats"]) == set(FORMATS)
+    for name in ("ensite", "carto"):
+        assert "not verified" in frame["formats"][name]
+    assert "not verified" in (written / "ensite" / "lv_endo.xml").read_text()[:500]
 
 
 def test_dicom_surfaces_come_back_in_the_frame_of_the_segmentation(written, mesh):

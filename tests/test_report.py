@@ -15,9 +15,10 @@ from meshing.anatomy import complete
 from meshing.sites import pacing_sites
 from planners.calibration import Calibration
 from planners.overlay import DEFAULT, export
-from planners.report.build import headline, html
+from planners.report.build import html
 from planners.report.raster import Camera, Shape, render, sphere, tube
 from planners.report.story import Story, Wave
+from planners.report.summary import headline
 from twin.calibrate.ecg import EcgFit
 from twin.errors import InputError
 from twin.mesh import HeartMesh
@@ -110,7 +111,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(story: Story) -> None:
     assert "connect-src" not in page
     assert "default-src 'none'" in page
     assert page.count("data:image/png;base64,") >= 7
-    assert page.count("<svg") == 3
+    assert page.count("<svg xmlns") == 3
     assert "cuts &lt;VT1&gt;" in page
     assert html(story) == page
 

@@ -21,8 +21,10 @@ from planners.finished import load_plan
 from planners.overlay import export as write_overlay
 from planners.pacing.induce import PacingSettings
 from planners.pacing.protocol import load_protocol
-from planners.report.build import headline, write_report
+from planners.report.build import write_report
+from planners.report.pdf import write_pdf
 from planners.report.story import Story
+from planners.report.summary import headline
 from twin.atomic import write_json
 from twin.case import Case, load_case
 from twin.errors import InputError
@@ -97,6 +99,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     )
     write_json(out / "plan.json", made.as_dict())
     write_report(story, out / "report.html")
+    write_pdf(story, out / "summary.pdf")
     write_vtu(out / "heart.vtu", story.mesh)
     write_overlay(made, mesh, out / "overlay")
     missed = expect.missed(case, made)

@@ -45,7 +45,7 @@ def write(base: Base, guidance: Guidance, key: str) -> Path:
     partial = room / f".partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     write_json(partial / "plan.json", guidance.plan.as_dict())
-    export(guidance.plan, base.twin.mesh, partial / "overlay", ("slicer", "csv"))
+    export(guidance.plan, base.twin.mesh, partial / "overlay", ("markups", "csv"))
     write_json(partial / "guide.json", {**guidance.state, "key": key})
     while True:
         number = int(updates(base.folder)[-1].name) + 1 if updates(base.folder) else 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from planners.overlay import dicom, slicer, surfaces, tables
+from planners.overlay import dicom, mapping_systems, slicer, surfaces, tables
 from twin.atomic import write_json
 from twin.errors import InputError
 from twin.mesh import HeartMesh
@@ -21,17 +21,36 @@ FORMATS: dict[str, Writer] = {
     "ply": surfaces.write_ply,
     "obj": surfaces.write_obj,
     "dicom": dicom.write,
+    "ensite": mapping_systems.write_ensite,
+    "carto": mapping_systems.write_carto_style,
+    "markups": slicer.write_markups,
 }
 DEFAULT = ("stl", "vtp", "slicer", "csv")
 """What a plan leaves unasked: formats that need no extra and are small."""
 
+UNVERIFIED = "not verified on any vendor's hardware"
+
 FRAME = {
     "coordinate_system": "LPS (x to the patient's left, y to the back, z to the head)",
     "unit": "mm",
-    "origin": "that of the segmentation's image",
-    "vendor_acceptance": "not verified on any vendor's hardware",
+    "origin": "that of the segmentation's image: the patient frame of the images that the case was made from",
+    "vendor_acceptance": UNVERIFIED,
 }
 """One frame of reference for every file of an overlay."""
+
+SAYS = {
+    "stl": "nothing of its frame: STL cannot; LPS mm by this record",
+    "ply": "nothing of its frame: LPS mm by this record",
+    "obj": "nothing of its frame: LPS mm by this record",
+    "vtp": "nothing of its frame: LPS mm by this record",
+    "csv": "mm in the names of its columns; LPS by this record",
+    "slicer": "LPS and mm in every markup, in the space of heart.seg.nrrd and in the scene",
+    "markups": "LPS and mm in every file",
+    "dicom": "the standard's patient frame (LPS mm), one FrameOfReferenceUID, unit code mm",
+    "ensite": f"nothing of its frame: LPS mm by this record; {UNVERIFIED}",
+    "carto": f"nothing of its frame: LPS mm by this record; {UNVERIFIED}",
+}
+"""What the files of each format say themselves about axes and unit; `vtwin stream` sends RAS mm, as OpenIGTLink listeners expect."""
 
 
 def export(plan: Plan, mesh: HeartMesh, folder: Path, formats: Sequence[str] = ()) -> list[Path]:
@@ -42,5 +61,6 @@ def export(plan: Plan, mesh: HeartMesh, folder: Path, formats: Sequence[str] = (
     files = []
     for name in formats or DEFAULT:
         files += FORMATS[name](plan, mesh, folder / name)
-    write_json(folder / "frame.json", FRAME)
+    present = sorted({path.name for path in folder.iterdir() if path.name in FORMATS and path.is_dir()})
+    write_json(folder / "frame.json", {**FRAME, "formats": {name: SAYS[name] for name in present}})
     return files

@@ -1,4 +1,4 @@
-"""3D Slicer markups (`.mrk.json`): targets as control points, circuits and isthmuses as curves, all in LPS mm."""
+"""3D Slicer: markups (`.mrk.json`), the wall as `.seg.nrrd`, surfaces as models, and a scene (`.mrml`) that opens them all; LPS mm."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from meshing.tet_grid import mesh_labels
+from planners.overlay.scene import write_scene
+from planners.overlay.surfaces import lesion_balls, named
+from planners.report.palette import TARGET, TISSUE
 from twin.atomic import write_json
+from twin.io.nrrd import write_nrrd
+from twin.io.surfaces import write_surface
 from twin.mesh import HeartMesh
 from twin.plan import Plan
+
+SPACING_MM = 1.0
+"""Voxels of the segmentation."""
 
 SCHEMA = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"
 
@@ -40,14 +49,38 @@ def _markup(kind: str, colour: Sequence[float], points: Sequence[tuple[str, str,
     }
 
 
-def write(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
+def write_markups(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
     """Write `targets.mrk.json` and one curve per circuit and isthmus; returns the files."""
+    files = _markups(plan)
+    for name, markup in files.items():
+        write_json(folder / name, {"@schema": SCHEMA, "markups": [markup]})
+    return [folder / name for name in files]
+
+
+def _markups(plan: Plan) -> dict[str, dict[str, Any]]:
     spots = [(f"{t.id}.{n}", t.why, p) for t in plan.targets for n, p in enumerate(t.positions_mm, 1)]
     files = {"targets.mrk.json": _markup("Fiducial", (0.0, 0.45, 0.70), spots)}
     for circuit in plan.circuits:
         for name, path, colour in (("circuit", circuit.path_mm, (0.84, 0.37, 0.0)), ("isthmus", circuit.isthmus_mm, (0.94, 0.89, 0.26))):
             points = [(f"{circuit.id} {name} {n}", "", p) for n, p in enumerate(path, 1)]
             files[f"{name}_{circuit.id}.mrk.json"] = _markup("Curve", colour, points)
-    for name, markup in files.items():
-        write_json(folder / name, {"@schema": SCHEMA, "markups": [markup]})
-    return [folder / name for name in files]
+    return files
+
+
+def write(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
+    """Write `scene.mrml` with all that it names: markups, `heart.seg.nrrd`, and a model per surface and for the lesions."""
+    files = write_markups(plan, mesh, folder)
+    segmentation = folder / "heart.seg.nrrd"
+    write_nrrd(segmentation, mesh_labels(mesh, SPACING_MM))
+    models: dict[str, tuple[str, Sequence[float], float]] = {}
+    shapes = named(mesh)
+    balls = lesion_balls(plan)
+    if balls is not None:
+        shapes["lesions"] = balls
+    for name, surface in shapes.items():
+        path = folder / f"{name}.vtp"
+        write_surface(path, surface)
+        models[name] = (path.name, TARGET if name == "lesions" else TISSUE["healthy"], 0.3 if name == "epi" else 1.0)
+        files.append(path)
+    kinds = {name: str(markup["type"]) for name, markup in _markups(plan).items()}
+    return [*files, segmentation, write_scene(folder / "scene.mrml", models, segmentation.name, kinds)]

@@ -12,52 +12,10 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from planners.report import charts, pictures, viewer
+from planners.report import charts, pictures, summary, viewer
 from planners.report.palette import TISSUE
 from planners.report.story import Story, Wave
 from twin.atomic import dumps, write_text
-
-
-def headline(story: Story) -> str:
-    """The plan in two sentences."""
-    plan, outcome = story.plan, story.plan.outcome
-    tested = sorted({i.site for i in plan.inductions})
-    induced = sorted({i.site for i in plan.inductions if i.induced})
-    if not induced:
-        return f"No ventricular tachycardia could be induced from any of {len(tested)} sites; no lesion is proposed."
-    lengths = " and ".join(f"{c.cycle_length_ms:.0f} ms" for c in plan.circuits)
-    circuits = f"{len(plan.circuits)} circuit{'s' if len(plan.circuits) != 1 else ''} (cycle length {lengths})"
-    first = f"Ventricular tachycardia was induced from {len(induced)} of {len(tested)} sites, by {circuits}."
-    if not plan.targets:
-        return f"{first} No lesion set within the allowed volume and access leaves it non-inducible."
-    lesions = sum(len(t.positions_mm) for t in plan.targets)
-    after = "nothing is inducible" if outcome["non_inducible_at_mode"] else "VT is still inducible"
-    volume = f"{outcome['lesion_volume_ml']:.1f} mL"
-    return f"{first} {lesions} lesions ({volume}) are proposed; afterwards {after} from any site by the same protocol."
-
-
-def _facts(story: Story) -> list[dict[str, str]]:
-    plan, outcome = story.plan, story.plan.outcome
-    facts = [
-        {
-            "value": f"{len({i.site for i in plan.inductions if i.induced})} / {len({i.site for i in plan.inductions})}",
-            "label": "sites that induce",
-            "key": "inductions",
-        },
-        {"value": str(len(plan.circuits)), "label": "circuits", "key": "circuits"},
-    ]
-    if plan.targets:
-        low, high = outcome["interval"]
-        facts += [
-            {"value": str(sum(len(t.positions_mm) for t in plan.targets)), "label": "lesions proposed", "key": "targets"},
-            {"value": f"{outcome['lesion_volume_ml']:.1f} mL", "label": "lesion volume", "key": "outcome.lesion_volume_ml"},
-            {
-                "value": f"{100 * outcome['probability_non_inducible']:.0f} %",
-                "label": f"non-inducible after ({100 * low:.0f}-{100 * high:.0f} %, {outcome['samples']} tissue samples)",
-                "key": "outcome.probability_non_inducible",
-            },
-        ]
-    return facts
 
 
 def _base64(images: Mapping[str, bytes]) -> list[tuple[str, str]]:
@@ -123,10 +81,42 @@ def _plain(value: Any) -> str:
     return str(value).replace("_", " ")
 
 
+FIRST = ("strategy", "role", "lesions", "volume_ml", "minutes", "non_inducible", "tested", "healthy_lost_ml", "risk_ml", "best_in")
+"""Columns of the alternatives that come first, in this order."""
+
+
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Columns of a table of alternatives: scalar values only, in the order of first appearance."""
-    scalar = (str, int, float, bool, type(None))
-    return list(dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, scalar)))
+    """Columns of a table of alternatives: scalar values that some row has; which one was chosen is marked on its row."""
+    scalar = (str, int, float, bool)
+    found = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, scalar) and value != "")
+    found.pop("chosen", None)
+    return [key for key in FIRST if key in found] + [key for key in found if key not in FIRST]
+
+
+def _contents(story: Story) -> list[tuple[str, str]]:
+    """Anchors of the page's parts, in its order."""
+    parts = [
+        ("view", "3-D view", True),
+        ("plan", "Plan", bool(story.plan.targets)),
+        ("anatomy", "Anatomy", True),
+        ("waves", "Activation", True),
+        ("alternatives", "Alternatives", bool(story.plan.alternatives)),
+        ("induction", "Induction", True),
+        ("uncertainty", "Uncertainty", True),
+        ("fit", "Fit", True),
+        ("credibility", "Credibility", True),
+        ("assumptions", "Assumptions", True),
+        ("sources", "Sources", True),
+    ]
+    return [(key, title) for key, title, there in parts if there]
+
+
+def _wave_buttons(story: Story) -> list[str]:
+    """Short names of the waves: circuits before, the same after, the recorded rhythm."""
+    circuits = [w.title.split()[0] for w in story.waves if w.period_ms]
+    before = [f"{name} before" if len(circuits) > 1 else "Before" for name in circuits]
+    names = iter(before)
+    return [next(names) if w.period_ms else "After" if "after" in w.title else "Recorded" for w in story.waves]
 
 
 def html(story: Story) -> str:
@@ -136,8 +126,7 @@ def html(story: Story) -> str:
     environment.filters["plain"] = _plain
     fit = story.calibration.twin.tissue.fit
     ecg = story.calibration.ecg
-    layers = [("lv_endo", "LV endocardium"), ("rv_endo", "RV endocardium"), ("epi", "epicardium"), ("base", "base")]
-    layers = [(name, label) for name, label in layers if len(story.mesh.surfaces[name])]
+    layers = [(name, label) for name, label in summary.SURFACES.items() if len(story.mesh.surfaces[name])]
     layers += [("targets", "targets")] if story.plan.targets else []
     layers += [("circuit", "circuit")] if any(len(c.path_mm) > 2 for c in story.plan.circuits) else []
     present = [name for name in TISSUE if story.mesh.in_region(name).any()]
@@ -146,9 +135,19 @@ def html(story: Story) -> str:
     return template.render(
         plan=story.plan.as_dict(),
         virtual=story.virtual,
-        headline=headline(story),
-        facts=_facts(story),
+        style=Markup(folder.joinpath("report.css").read_text(encoding="utf-8")),
+        headline=summary.headline(story),
+        facts=summary.facts(story),
+        todo=summary.todo(story),
+        doubts=summary.doubts(story),
+        uncertainty=summary.uncertainty(story),
+        credibility=summary.credibility(story),
+        contents=_contents(story),
         waves=[w.title for w in story.waves],
+        wave_buttons=_wave_buttons(story),
+        voltage=viewer.voltage(story) is not None,
+        scar=bool(story.mesh.in_region("scar", "border_zone", "isthmus").any()),
+        views=list(viewer.VIEWS.items()),
         layers=layers,
         legend=[(name.replace("_", " "), "rgb(" + ",".join(str(round(255 * c)) for c in TISSUE[name]) + ")") for name in present],
         anatomy=_base64(pictures.anatomy(story)),

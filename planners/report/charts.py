@@ -34,20 +34,31 @@ def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
 
 def _leads(figure: Any, series: list[tuple[Array, Array, str, str]]) -> None:
     """Twelve small panels in the usual order; each series is (time_ms, (12, t) values, colour, label)."""
-    axes = figure.subplots(3, 4, sharex=True)
+    _panels(figure, figure.subplots(3, 4, sharex=True), series)
+
+
+def leads_in(figure: Any, box: Any, series: list[tuple[Array, Array, str, str]]) -> None:
+    """The same panels inside a box of a page, small enough for print."""
+    grid = figure.add_gridspec(3, 4, left=box.x0 + 0.04, right=box.x1, bottom=box.y0 + 0.025, top=box.y1 - 0.012, hspace=0.75, wspace=0.35)
+    axes = grid.subplots(sharex=True)
+    _panels(figure, axes, series, 6.5)
+
+
+def _panels(figure: Any, axes: Any, series: list[tuple[Array, Array, str, str]], size: float = 9.0) -> None:
     order = np.array(LEADS).reshape(4, 3).T
     for row in range(3):
         for column in range(4):
             ax, lead = axes[row, column], order[row, column]
             for time, values, colour, label in series:
                 ax.plot(time, values[LEADS.index(lead)], color=colour, lw=1.2, label=label)
-            ax.set_title(lead, fontsize=9, loc="left", pad=2)
+            ax.set_title(lead, fontsize=size, loc="left", pad=2)
+            ax.tick_params(labelsize=size)
             ax.spines[["top", "right"]].set_visible(False)
             ax.axhline(0, color="#bbbbbb", lw=0.5, zorder=0)
             if row == 2:
-                ax.set_xlabel("ms")
+                ax.set_xlabel("ms", fontsize=size)
             if column == 0:
-                ax.set_ylabel("mV")
+                ax.set_ylabel("mV", fontsize=size)
     if len(series) > 1:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)

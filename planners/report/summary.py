@@ -1,0 +1,135 @@
+"""What a physician reads in a minute, as plain sentences and numbers: shared by the page and the PDF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planners.report.story import Story
+
+MOST_DOUBTS = 6
+SURFACES = {"lv_endo": "LV endocardium", "rv_endo": "RV endocardium", "epi": "epicardium", "base": "base"}
+
+
+def headline(story: Story) -> str:
+    """The plan in two sentences."""
+    plan, outcome = story.plan, story.plan.outcome
+    tested = sorted({i.site for i in plan.inductions})
+    induced = sorted({i.site for i in plan.inductions if i.induced})
+    if not induced:
+        return f"No ventricular tachycardia could be induced from any of {len(tested)} sites; no lesion is proposed."
+    lengths = " and ".join(f"{c.cycle_length_ms:.0f} ms" for c in plan.circuits)
+    circuits = f"{len(plan.circuits)} circuit{'s' if len(plan.circuits) != 1 else ''} (cycle length {lengths})"
+    first = f"Ventricular tachycardia was induced from {len(induced)} of {len(tested)} sites, by {circuits}."
+    if not plan.targets:
+        return f"{first} No lesion set within the allowed volume and access leaves it non-inducible."
+    lesions = sum(len(t.positions_mm) for t in plan.targets)
+    after = "nothing is inducible" if outcome["non_inducible_at_mode"] else "VT is still inducible"
+    volume = f"{outcome['lesion_volume_ml']:.1f} mL"
+    return f"{first} {lesions} lesions ({volume}) are proposed; afterwards {after} from any site by the same protocol."
+
+
+def facts(story: Story) -> list[dict[str, str]]:
+    """Numbers for the top: value, label, and the key of plan.json that says where it comes from."""
+    plan, outcome = story.plan, story.plan.outcome
+    tested, induced = {i.site for i in plan.inductions}, {i.site for i in plan.inductions if i.induced}
+    found = [
+        {"value": f"{len(induced)} / {len(tested)}", "label": "sites that induce", "key": "inductions"},
+        {"value": str(len(plan.circuits)), "label": f"circuit{'s' if len(plan.circuits) != 1 else ''}", "key": "circuits"},
+    ]
+    if plan.targets:
+        low, high = outcome["interval"]
+        share = f"non-inducible after ({100 * low:.0f}-{100 * high:.0f} %, {outcome['samples']} tissue samples)"
+        found += [
+            {"value": str(sum(len(t.positions_mm) for t in plan.targets)), "label": "lesions proposed", "key": "targets"},
+            {"value": f"{outcome['lesion_volume_ml']:.1f} mL", "label": "lesion volume", "key": "outcome.lesion_volume_ml"},
+            {"value": f"{100 * outcome['probability_non_inducible']:.0f} %", "label": share, "key": "outcome.probability_non_inducible"},
+        ]
+    return found
+
+
+def todo(story: Story) -> list[str]:
+    """One line per target, in order."""
+    lines = []
+    for t in sorted(story.plan.targets, key=lambda t: t.order):
+        count = f"{len(t.positions_mm)} lesion{'s' if len(t.positions_mm) != 1 else ''}"
+        size = f"{t.radius_mm:g} mm radius, {t.depth_mm:g} mm deep"
+        lines.append(f"{t.id}: {count} on the {SURFACES.get(t.surface, t.surface)} ({size}): {t.why}.")
+    return lines
+
+
+def doubts(story: Story) -> list[str]:
+    """What is doubtful about this plan in particular, the gravest first, at most `MOST_DOUBTS`."""
+    plan, outcome = story.plan, story.plan.outcome
+    lines = [f"Virtual: {', '.join(story.virtual)}. This is not a patient."] if story.virtual else []
+    if outcome.get("residual_circuits"):
+        lines.append(f"{len(outcome['residual_circuits'])} circuits remain in some tissue samples after the lesions.")
+    if plan.targets and outcome.get("samples"):
+        low = 100 * outcome["interval"][0]
+        lines.append(f"{outcome['samples']} tissue samples say no more than: at least {low:.0f} % non-inducible, 95 times in 100.")
+    for t in plan.targets:
+        if t.transmural_probability is not None and t.transmural_probability < 0.5:
+            lines.append(f"{t.id}: the wall is thicker than the lesion is deep; it crosses it with {100 * t.transmural_probability:.0f} %.")
+    lines += story.calibration.doubts
+    fit: Mapping[str, Any] = story.calibration.twin.tissue.fit
+    if not fit.get("map_points_fitted"):
+        lines.append("No activation map: conduction velocities are the literature's.")
+    likeness = fit.get("ecg", {}).get("mean_lead_correlation")
+    if likeness is not None and likeness < 0.5:
+        lines.append(f"The twin does not reproduce the ECG (mean lead correlation {likeness:.2f}).")
+    if fit.get("registration_ambiguity"):
+        lines.append(f"Registration: {fit['registration_ambiguity']}.")
+    lines += [f"Mesh: {w}" for w in story.mesh.quality.get("warnings", [])]
+    lines.append("The VT model is a reduced one; no plan of it has been compared with what happened to a patient.")
+    return [*lines[: MOST_DOUBTS - 1], lines[-1]] if len(lines) > MOST_DOUBTS else lines
+
+
+def uncertainty(story: Story) -> list[str]:
+    """What the intervals of the plan are made of."""
+    plan, outcome = story.plan, story.plan.outcome
+    lines = []
+    for name, when in (("before", "before the lesions"), ("after", "after the lesions")):
+        share = outcome.get(name)
+        if share:
+            text = f"{share['successes']} of {share['samples']} samples of tissue and lesion depth were non-inducible {when}"
+            lines.append(f"{text} ({100 * share['low']:.0f}-{100 * share['high']:.0f} %).")
+    for t in plan.targets:
+        if t.transmural_probability is not None:
+            lines.append(f"{t.id} crosses the wall with a probability of {100 * t.transmural_probability:.0f} %.")
+    for c in plan.circuits:
+        if c.cycle_variation_ms:
+            lines.append(f"{c.id}: cycles differ by {c.cycle_variation_ms:.0f} ms around {c.cycle_length_ms:.0f} ms.")
+    return lines
+
+
+def credibility(story: Story) -> list[tuple[str, str]]:
+    """Rows of the credibility table: what, and what is known about it in this run."""
+    plan = story.plan
+    fit: Mapping[str, Any] = story.calibration.twin.tissue.fit
+    quality: Mapping[str, Any] = story.mesh.quality
+    versions = plan.run.get("versions", {})
+    rows = [
+        ("Question", "Which smallest lesion set leaves this heart without inducible VT under the protocol and access of the case?"),
+        ("Context of use", "Research only. Nothing here may decide about a patient; a wrong target costs time and healthy muscle."),
+        ("Code", "vtwin verify compares solvers with analytic and published results; it is run for every change of the code."),
+    ]
+    if quality.get("mean_edge_mm"):
+        worst = quality.get("min_dihedral_deg")
+        rows.append(("Mesh", f"mean edge {quality['mean_edge_mm']:.1f} mm" + (f", smallest angle {worst:.0f} degrees" if worst else "")))
+    if fit.get("registration_median_mm") is not None:
+        rows.append(("Registration", f"map points lie {fit['registration_median_mm']} mm (median) from the surface"))
+    if fit.get("map_points_held_out"):
+        held = f"{fit['held_out_rms_ms']} ms RMS on {fit['map_points_held_out']} points that the fit did not see"
+        rows.append(("Activation", held))
+    if fit.get("ecg", {}).get("mean_lead_correlation") is not None:
+        rows.append(("ECG", f"mean correlation of the twelve leads {fit['ecg']['mean_lead_correlation']:.2f} (shape, not amplitude)"))
+    rows += [
+        (
+            "VT model",
+            "fitted to monodomain sheets with one isthmus, not to whole hearts, and not to a recorded VT of this patient",
+        ),
+        ("Validation", "none against outcomes of patients"),
+        ("Overlays", "LPS, mm, frame of the segmentation (overlay/frame.json); not verified on any vendor's hardware"),
+        ("Reproduces", f"seed {plan.run.get('seed', '')}, vtwin {versions.get('vtwin', '')}: the same inputs give the same bytes"),
+    ]
+    return [row for row in rows if row[1]]
