@@ -10,7 +10,7 @@
     return Boolean(info) && /swiftshader|llvmpipe|software|basic render/i.test(probe.getParameter(info.UNMASKED_RENDERER_WEBGL));
   }
   const software = isSoftware();
-  const gl = canvas.getContext("webgl", { antialias: !software });
+  const gl = canvas.getContext("webgl", { antialias: !software, alpha: false });
   if (!gl || typeof DecompressionStream === "undefined" || !gl.getExtension("OES_element_index_uint")) {
     section.classList.add("no-webgl");
     return;
