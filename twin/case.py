@@ -5,6 +5,8 @@
 [eam]           file, map, surface, rhythm, virtual       (CARTO zip or folder, EnSite folder, OpenEP .mat, .vtp, .csv, bundle .npz)
 [ecg]           file, normalised, fs_hz, rhythm, virtual  (.csv of vtwin, or a surface bundle .npz)
 [record]        file
+[clinical]      record = "patient.json", facts = "facts.jsonl" (of vtwin extract), images = true, drugs = { amiodarone = "200 mg/day" },
+                age_years, sex, aetiology, lvef_percent, qtc_ms, ... : sets the tissue's priors (docs/priors.md)
 [evidence]      lge, ct, cine                             (DICOM folder, zip or file, .nrrd, .nii, .nii.gz, .mha)
                 eam = { file = ..., map = ... }           (the same as [eam])
 [mesh]          edge = "2 mm"
@@ -40,6 +42,7 @@ from twin.mesh import REGIONS
 from twin.patient import Ecg, ElectroanatomicalMap, Evidence, Patient
 from twin.plan import PlanRequest
 from twin.run import content_hash
+from twin.records import clinical as clinical_table
 from twin.units import quantity
 from twin.volume import LABELS, LabelVolume
 
@@ -62,6 +65,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "ecg": ("file", "normalised", "fs_hz", "rhythm", "virtual"),
     "record": ("file",),
     "evidence": ("lge", "ct", "cine", "eam"),
+    "clinical": clinical_table.KEYS,
     "mesh": ("edge",),
     "tissue": tuple(REGIONS),
     "avoid": AVOIDED,
@@ -120,6 +124,9 @@ class Case:
 
     def inputs(self) -> dict[str, str]:
         """Content hash of the case and of every evidence file (not of the truth), by section, for run records and stage keys."""
+    clinical_facts: Mapping[str, Any] | None = None
+    """The [clinical] table as it stands (None: no such table); `clinical_files`: its record and facts."""
+    clinical_files: Mapping[str, Path] = field(default_factory=dict)
         paths = {
             "case": self.path,
             "segmentation": self.labels_path,
@@ -130,6 +137,7 @@ class Case:
         }
         return {section: content_hash(path) for section, path in paths.items() if path is not None}
 
+            **{f"clinical_{name}": path for name, path in self.clinical_files.items()},
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
@@ -332,6 +340,8 @@ def _read_eam(case: Case, path: Path, volume: LabelVolume, notes: Notes) -> Elec
             raise InputError(
                 case.path, f"eam.{key}", f"{options[key]!r}, but {path.name} says {getattr(eam, key)!r}", "correct one of them"
             )
+        clinical_facts=tables["clinical"] if "clinical" in raw else None,
+        clinical_files={n: resolve(tables["clinical"][n], path, f"clinical.{n}") for n in clinical_table.FILES if n in tables["clinical"]},
     return eam
 
 
