@@ -1,7 +1,7 @@
 """The case file: which evidence there is, what the physician allows, what is expected. TOML; every key is known or refused.
 
 [patient]       name, virtual = false, note
-[segmentation]  file, labels = { lv_blood = 1, ... }, virtual_infarct = { ... }
+[segmentation]  file, labels = { lv_blood = 1, ... }, virtual_infarct = { ... }; without labels image = "sax.nrrd", model = "net.safetensors"
 [eam]           file, map, surface, rhythm, virtual       (CARTO zip or folder, EnSite folder, OpenEP .mat, .vtp, .csv, bundle .npz)
 [ecg]           file, normalised, fs_hz, rhythm, virtual  (.csv of vtwin, or a surface bundle .npz)
 [record]        file
@@ -60,7 +60,7 @@ AVOIDED = (
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "patient": ("name", "virtual", "note"),
-    "segmentation": ("file", "labels", "virtual_infarct", "virtual"),
+    "segmentation": ("file", "labels", "virtual_infarct", "virtual", "image", "model"),
     "eam": ("file", "map", "surface", "rhythm", "virtual"),
     "ecg": ("file", "normalised", "fs_hz", "rhythm", "virtual"),
     "record": ("file",),
@@ -121,6 +121,8 @@ class Case:
     accept: tuple[str, ...] = ()
     expect: Mapping[str, Any] = field(default_factory=dict)
     truth_path: Path | None = None
+    model_path: Path | None = None
+    model_image_path: Path | None = None
 
     def inputs(self) -> dict[str, str]:
         """Content hash of the case and of every evidence file (not of the truth), by section, for run records and stage keys."""
@@ -133,6 +135,7 @@ class Case:
             "eam": self.eam_path,
             "ecg": self.ecg_path,
             "record": self.record_path,
+            "model": self.model_path,
             **self.image_paths,
         }
         return {section: content_hash(path) for section, path in paths.items() if path is not None}
@@ -285,8 +288,10 @@ def load_case(path: str | Path) -> Case:
         raw = {**raw, "eam": tables["evidence"].pop("eam")}
         tables["eam"] = _table(raw, "eam", path)
     patient, segmentation = tables["patient"], tables["segmentation"]
-    if "file" not in segmentation:
-        raise InputError(path, "segmentation.file", "is missing", 'write [segmentation] file = "labels.nrrd"')
+    network = {key: resolve(segmentation[key], path, f"segmentation.{key}", folder=key == "image") for key in ("image", "model") if key in segmentation}
+    if "file" not in segmentation and len(network) < 2:
+        missing = "model" if "image" in network else "image" if "model" in network else "file"
+        raise InputError(path, f"segmentation.{missing}", "is missing", 'write file = "labels.nrrd", or an image and a model')
     for name in ("eam", "ecg", "record"):
         if name in raw and "file" not in tables[name]:
             raise InputError(path, f"{name}.file", "is missing", f"name the file, or remove [{name}]")
@@ -300,7 +305,7 @@ def load_case(path: str | Path) -> Case:
     return Case(
         path=path,
         name=_is(patient.get("name", path.parent.resolve().name), str, path, "patient.name"),
-        labels_path=files["segmentation"],
+        labels_path=files.get("segmentation", network.get("image", path)),
         virtual=_is(patient.get("virtual", False), bool, path, "patient.virtual"),
         note=_is(patient.get("note", ""), str, path, "patient.note"),
         labels=_labels(segmentation, path),
@@ -319,6 +324,8 @@ def load_case(path: str | Path) -> Case:
         accept=_names(raw.get("accept", []), path, "accept"),
         expect=expect,
         truth_path=resolve(expect["truth"], path, "expect.truth") if "truth" in expect else None,
+        model_path=network.get("model"),
+        model_image_path=network.get("image"),
     )
 
 
