@@ -288,7 +288,11 @@ def load_case(path: str | Path) -> Case:
         raw = {**raw, "eam": tables["evidence"].pop("eam")}
         tables["eam"] = _table(raw, "eam", path)
     patient, segmentation = tables["patient"], tables["segmentation"]
-    network = {key: resolve(segmentation[key], path, f"segmentation.{key}", folder=key == "image") for key in ("image", "model") if key in segmentation}
+    network = {
+        key: resolve(segmentation[key], path, f"segmentation.{key}", folder=key == "image")
+        for key in ("image", "model")
+        if key in segmentation
+    }
     if "file" not in segmentation and len(network) < 2:
         missing = "model" if "image" in network else "image" if "model" in network else "file"
         raise InputError(path, f"segmentation.{missing}", "is missing", 'write file = "labels.nrrd", or an image and a model')
