@@ -42,6 +42,8 @@ class ElectroanatomicalMap:
     surface: str = "lv_endo"
     rhythm: str = "sinus"
     landmarks: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    unipolar_mv: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """(n,) peak-to-peak, NaN = not measured; empty where the source has none."""
 
 
 @dataclass(frozen=True)

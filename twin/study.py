@@ -145,9 +145,9 @@ class MappingStudy:
         return None
 
     def eam(self, surface: str = "lv_endo", rhythm: str = "sinus") -> ElectroanatomicalMap:
-        """The map as the rest of vtwin uses it: points of contact with times and bipolar voltages, landmarks among the labels."""
+        """The map as the rest of vtwin uses it: points of contact with times and voltages, landmarks among the labels."""
         places = {landmark: place for name, place in self.labels.items() if (landmark := as_landmark(name))}
-        return ElectroanatomicalMap(self.points_mm, self.lat_ms, self.bipolar_mv, surface, rhythm, places)
+        return ElectroanatomicalMap(self.points_mm, self.lat_ms, self.bipolar_mv, surface, rhythm, places, self.unipolar_mv)
 
 
 def as_landmark(name: str) -> str:

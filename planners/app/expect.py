@@ -84,6 +84,18 @@ def _ecg(plan: Plan, case: Case, wanted: Any) -> str:
     return "" if found is not None and found >= wanted else f"ecg_correlation_at_least: expected {wanted:g}, found {found}"
 
 
+def _posed(plan: Plan, case: Case, wanted: Any) -> str:
+    # no pose was fitted where the leads were met well as they are
+    fit = plan.tissue["fit"]
+    found = fit.get("ecg_pose", fit.get("ecg", {})).get("mean_lead_correlation")
+    return "" if found is not None and found >= wanted else f"ecg_posed_correlation_at_least: expected {wanted:g}, found {found}"
+
+
+def _doubts(plan: Plan, case: Case, wanted: Any) -> str:
+    found = plan.tissue["fit"].get("doubts", [])
+    return "" if len(found) <= wanted else f"doubts_at_most: expected {wanted}, found {len(found)}: {' '.join(found)}"
+
+
 CHECKS: Mapping[str, Callable[[Plan, Case, Any], str]] = {
     "induced": _induced,
     "targets_at_most": _targets,
@@ -93,6 +105,8 @@ CHECKS: Mapping[str, Callable[[Plan, Case, Any], str]] = {
     "healthy_velocity_within": _velocity,
     "held_out_rms_ms_at_most": _fit,
     "ecg_correlation_at_least": _ecg,
+    "ecg_posed_correlation_at_least": _posed,
+    "doubts_at_most": _doubts,
 }
 
 

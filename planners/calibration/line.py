@@ -80,7 +80,8 @@ def _surface(mesh: HeartMesh, name: str) -> NDArray[np.int32]:
     return mesh.surfaces[name]
 
 
-def _pose(mesh: HeartMesh, eam: ElectroanatomicalMap, where: str) -> Registration:
+def register_map(mesh: HeartMesh, eam: ElectroanatomicalMap, where: str) -> Registration:
+    """Pose of a map on the mesh's surface of its name; raises InputError for a map that cannot be placed."""
     return register(eam.points_mm, mesh.points_mm, _surface(mesh, eam.surface), eam.landmarks, landmarks(mesh), where)
 
 
@@ -262,7 +263,7 @@ def calibrate(
         nodes, times = fit.source_nodes, fit.source_times_ms
     else:
         eam = patient.eam.value
-        registration = _pose(mesh, eam, patient.eam.source)
+        registration = register_map(mesh, eam, patient.eam.source)
         points, lat, bipolar = registration.apply(eam.points_mm), eam.lat_ms, eam.bipolar_mv
         progress(f"map registered, {registration.median_mm:.1f} mm median distance; fitting velocities")
         fit, gap, numbers = _fit_map(mesh, forward, eam, points, given, rng)
@@ -289,6 +290,7 @@ def calibrate(
         arrival = EikonalForward(heart).arrival_ms(fit.velocities(), nodes, times) + gap
     belief = belief_of(fit, len(nodes), times)
     doubts = doubts_about(fit, numbers, ecg, patient.ecg.value if patient.ecg is not None else None)
+    numbers["doubts"] = list(doubts)
     samples = posterior_samples(fit, SAMPLES, rng)
     tissue = Tissue(
         names=fit.names,

@@ -98,7 +98,8 @@ def check_eam(eam: ElectroanatomicalMap, where: Path, notes: Notes) -> Electroan
         notes.suspect("eam_duplicates", where, "points", f"{repeated} of {len(rows)} points are repeated", "export each point once")
     elif repeated:
         notes.add(f"{where.name}: {repeated} repeated points were left out")
-    eam = replace(eam, points_mm=eam.points_mm[keep], lat_ms=eam.lat_ms[keep], bipolar_mv=eam.bipolar_mv[keep])
+    unipolar = eam.unipolar_mv[keep] if len(eam.unipolar_mv) == len(eam.points_mm) else np.zeros(0)
+    eam = replace(eam, points_mm=eam.points_mm[keep], lat_ms=eam.lat_ms[keep], bipolar_mv=eam.bipolar_mv[keep], unipolar_mv=unipolar)
     annotated = int(np.isfinite(eam.lat_ms).sum())
     if annotated < MIN_POINTS:
         raise InputError(
