@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from planners.app import segment_command
 from planners.app.console import Console
 from twin.errors import InputError, VtwinError
 
@@ -175,6 +176,9 @@ def image(
     from planners.app import image_command
 
     return image_command.image(source, out, Console(json), {"lge": lge, "ct": ct, "cine": cine}, method, labels, fresh)
+
+
+app.add_typer(segment_command.app, name="segment")
 
 
 @app.command()

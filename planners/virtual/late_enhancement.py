@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,11 +93,12 @@ def scan(volume: LabelVolume, frame: Array, spec: ScanSpec = ScanSpec()) -> tupl
     return Image(measured.astype(np.float32), affine, "MR", spec.slice_mm, "virtual late enhancement"), labels
 
 
-def write_scan(path: Path, image: Image) -> None:
-    """Write intensities as raw float32 NRRD in LPS, atomically; equal images give equal bytes."""
+def write_scan(path: Path, image: Image, said: Mapping[str, str] | None = None) -> None:
+    """Write intensities as raw float32 NRRD in LPS, atomically, with pairs `said` in its header; equal images give equal bytes."""
     columns = " ".join("(" + ",".join(repr(float(x) + 0.0) for x in image.affine[:3, axis]) + ")" for axis in range(3))
     origin = "(" + ",".join(repr(float(x) + 0.0) for x in image.affine[:3, 3]) + ")"
     sizes = " ".join(str(n) for n in image.data.shape)
     header = f"NRRD0004\ntype: float\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\nspace directions: {columns}\n"
-    header += f"kinds: domain domain domain\nendian: little\nencoding: raw\nspace origin: {origin}\n\n"
+    header += f"kinds: domain domain domain\nendian: little\nencoding: raw\nspace origin: {origin}\n"
+    header += "".join(f"{key}:={value}\n" for key, value in (said or {}).items()) + "\n"
     write_bytes(path, header.encode() + np.asarray(image.data, "<f4").tobytes(order="F"))

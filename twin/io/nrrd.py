@@ -220,8 +220,8 @@ def read_nrrd_image(path: Path) -> Image:
     return to_image(decode(fields, payload, shape, path), affine, path, "space directions")
 
 
-def write_nrrd(path: Path, volume: LabelVolume) -> None:
-    """Write a label volume as gzip NRRD in LPS with Slicer segment names; equal volumes give equal bytes."""
+def write_nrrd(path: Path, volume: LabelVolume, said: Mapping[str, str] | None = None) -> None:
+    """Write a label volume as gzip NRRD in LPS with Slicer segment names and key/value pairs `said`; equal volumes give equal bytes."""
 
     def vector(numbers: NDArray[np.float64]) -> str:
         return "(" + ",".join(repr(float(x) + 0.0) for x in numbers) + ")"
@@ -240,6 +240,7 @@ def write_nrrd(path: Path, volume: LabelVolume) -> None:
     ]
     for n, (name, value) in enumerate(present):
         lines += [f"Segment{n}_ID:={name}", f"Segment{n}_LabelValue:={value}", f"Segment{n}_Layer:=0", f"Segment{n}_Name:={name}"]
+    lines += [f"{key}:={value}" for key, value in (said or {}).items()]
     packer = zlib.compressobj(6, wbits=31)  # zlib's own gzip header carries no time and no file name
     body = packer.compress(volume.data.tobytes(order="F")) + packer.flush()
     write_bytes(path, ("\n".join(lines) + "\n\n").encode() + body)
