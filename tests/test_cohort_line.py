@@ -23,7 +23,7 @@ seed = 20
 fidelity = "quick"
 [population]
 virtual = 2
-ranges = { lv_edv_ml = [100, 110], rv_edv_ml = [90, 100], border_along_m_s = [0.24, 0.3], border_across_m_s = [0.11, 0.13] }
+ranges = { lv_edv_ml = [100, 110], rv_edv_ml = [90, 100], border_along_m_s = [0.24, 0.3], border_anisotropy = [2.2, 2.4] }
 [pacing]
 edge = "3 mm"
 sites = ["aha04", "aha10"]

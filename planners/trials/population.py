@@ -100,9 +100,9 @@ def person(values: Mapping[str, float], seed: int, candidate: int) -> Person:
     )
     velocities = {
         "healthy/cv_longitudinal_m_s": values["healthy_along_m_s"],
-        "healthy/cv_transverse_m_s": min(values["healthy_across_m_s"], values["healthy_along_m_s"]),
+        "healthy/cv_transverse_m_s": values["healthy_along_m_s"] / values["healthy_anisotropy"],
         "border_zone/cv_longitudinal_m_s": values["border_along_m_s"],
-        "border_zone/cv_transverse_m_s": min(values["border_across_m_s"], values["border_along_m_s"]),
+        "border_zone/cv_transverse_m_s": values["border_along_m_s"] / values["border_anisotropy"],
     }
     return Person(anatomy, infarct, velocities, sex, territory)
 

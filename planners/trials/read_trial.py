@@ -5,7 +5,9 @@ name, title, seed, fidelity = "quick" (2.5 mm meshes; "standard": 2 mm; "toy": n
                 plausible = { qrs_ms = [60, 200] }
 [pacing]        protocol, sites, posterior_samples, edge
 [[arm]]         name, title, strategy, access, max_volume, max_rounds, lesion_radius, lesion_depth, search = false,
-                drug = { velocity = 0.9, apd_ms = 20 }
+                energy = { source = "pfa" } (a device, in place of the two sizes; as in [plan] of a case),
+                drug = { name = "flecainide", concentration = "1 umol/L" } | { velocity = 0.9, apd_ms = 20 },
+                scar_shift = "1 mm" (a threshold: whoever plans sees the scar larger than it is by this much, or smaller)
 [primary]       outcome, compare = ["arm", "control"], test = "superiority" | "non_inferiority", margin
 [[secondary]]   the same
 [analysis]      alpha, looks, spending, stop, subgroups, bootstrap
@@ -24,10 +26,12 @@ from planners.trials.executors import EXECUTORS, Execution
 from planners.trials.parameters import MEASURES, PARAMETERS
 from planners.trials.trial import FIDELITIES, OUTCOMES, Analysis, Arm, Endpoint, Population, Trial
 from solvers.toml_table import Table, read_table
+from twin.errors import InputError
 from twin.io.source import did_you_mean
 from twin.run import content_hash
 
 Range = tuple[float, float]
+SCAR_SHIFT_MM = 5.0
 EDGE_MM = {"toy": 2.5, "quick": 2.5, "standard": 2.0}
 TOP = ("name", "title", "seed", "fidelity", "population", "pacing", "arm", "primary", "secondary", "analysis", "execution", "toy")
 SITES = (*(f"aha{k:02d}" for k in range(1, 18)), "rv_apex", "rv_outflow")
@@ -139,17 +143,21 @@ def _arms(top: Table) -> tuple[Arm, ...]:
 
     arms = []
     for table in top.tables("arm"):
-        table.known("name", "title", "strategy", "access", "max_volume", "max_rounds", "lesion_radius", "lesion_depth", "search", "drug")
-        drug = table.table("drug")
-        drug.known("velocity", "apd_ms")
+        table.known(
+            *("name", "title", "strategy", "access", "max_volume", "max_rounds", "lesion_radius", "lesion_depth", "energy"),
+            *("search", "drug", "scar_shift"),
+        )
+        drug, velocity, apd_ms = _drug(table.table("drug"))
         arms.append(
             Arm(
                 name=table.text("name"),
                 title=str(table.values.get("title", "")),
                 strategy=table.choice("strategy", ("none", *REGISTRY), "none"),
                 request=_request(table),
-                velocity=drug.number("velocity", "", 1.0, 0.3, 2.0),
-                apd_ms=drug.number("apd_ms", "ms", 0.0, -150.0, 150.0),
+                velocity=velocity,
+                apd_ms=apd_ms,
+                drug=drug,
+                scar_shift_mm=_scar_shift(table),
                 search=table.flag("search"),
             )
         )
@@ -159,9 +167,32 @@ def _arms(top: Table) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
+def _drug(table: Table) -> tuple[str, float, float]:
+    """Its name with its concentration, factor on velocity, change of the action potential; computed where it is named."""
+    if "name" not in table.values:
+        table.known("velocity", "apd_ms")
+        return "", table.number("velocity", "", 1.0, 0.3, 2.0), table.number("apd_ms", "ms", 0.0, -150.0, 150.0)
+    from planners.trials.drug import drug_factors
+
+    table.known("name", "concentration")
+    name, concentration = table.text("name"), table.number("concentration", "umol/L", None, 0.0)
+    return f"{name} {concentration:g} umol/L", *drug_factors(name, concentration)
+
+
+def _scar_shift(table: Table) -> float:
+    shift = table.number("scar_shift", "mm", 0.0, -SCAR_SHIFT_MM, SCAR_SHIFT_MM)
+    if shift and table.flag("search"):
+        raise table.error(
+            "scar_shift", "cannot be combined with search", "leave search out: what is planned on the wrong scar is not re-tested"
+        )
+    return shift
+
+
 def _request(table: Table) -> dict[str, Any]:
+    from planners.lesions.energy import with_energy
     from planners.lesions.geometry import DEPTH, RADIUS
     from twin.io.eam import ACCESS
+    from twin.plan import PlanRequest
 
     request: dict[str, Any] = {}
     for key, inside, unit, low, high in (
@@ -171,6 +202,14 @@ def _request(table: Table) -> dict[str, Any]:
     ):
         if key in table.values:
             request[inside] = table.number(key, unit, None, low, high)
+    if "energy" in table.values:
+        if both := {"lesion_radius", "lesion_depth"} & set(table.values):
+            raise table.error(min(both), "is given beside energy", "keep one of them")
+        request["energy"] = dict(table.table("energy").values)
+        try:
+            with_energy(PlanRequest(energy=request["energy"]))
+        except InputError as error:
+            raise table.error(error.field, error.problem, error.remedy) from None
     if "max_rounds" in table.values:
         request["max_rounds"] = table.whole("max_rounds", 1, 20)
     for item in table.items("access"):

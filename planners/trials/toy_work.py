@@ -59,7 +59,7 @@ def twin(spec: Row, needs: Sequence[Path], folder: Path) -> Row:
         "wall_mm": round(6.0 * values["wall_scale"], 3),
         "qrs_ms": round(60.0 / values["healthy_along_m_s"] * (values["lv_edv_ml"] / 160.0) ** (1.0 / 3.0), 3),
         "healthy_along_m_s": values["healthy_along_m_s"],
-        "healthy_across_m_s": values["healthy_across_m_s"],
+        "healthy_across_m_s": round(values["healthy_along_m_s"] / values["healthy_anisotropy"], 5),
         "border_along_m_s": values["border_along_m_s"],
         "scar_ml": round(values["scar_width_mm"] * values["scar_height_mm"] * values["infarct_wall_mm"] * 7e-4, 3),
         "scar_percent": round(percent, 3),

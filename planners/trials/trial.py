@@ -54,9 +54,10 @@ class Population:
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm. strategy: a lesion strategy or `none`; request: fields of PlanRequest that this arm sets; velocity, apd_ms: what a drug
-    does to conduction (factor) and to the action potential (ms longer); search: lesions are re-tested, grown and pruned as in
-    `vtwin plan` instead of being made as the strategy proposes them.
+    """One arm. strategy: a lesion strategy or `none`; request: fields of PlanRequest that this arm sets, the energy of the device among
+    them; velocity, apd_ms: what a drug does to conduction (factor) and to the action potential (ms longer), and `drug`, which one, if
+    it was named; scar_shift_mm: how much larger than it is the scar looks to whoever plans, by the threshold that was chosen (negative:
+    smaller); search: lesions are re-tested, grown and pruned as in `vtwin plan` instead of being made as the strategy proposes them.
     """
 
     name: str
@@ -64,6 +65,8 @@ class Arm:
     request: Mapping[str, Any] = field(default_factory=dict)
     velocity: float = 1.0
     apd_ms: float = 0.0
+    drug: str = ""
+    scar_shift_mm: float = 0.0
     search: bool = False
     title: str = ""
 

@@ -16,6 +16,7 @@ from meshing.mesh_labels import mesh_heart
 from planners.calibration import Calibration, calibrate
 from planners.circuits import Reentry, collect
 from planners.circuits.episode import Collected
+from planners.lesions.energy import with_energy
 from planners.lesions.geometry import LesionMaker, check_request, lesion_count
 from planners.lesions.search import plan_lesions
 from planners.lesions.strategy import strategy
@@ -27,6 +28,7 @@ from planners.trials.parameters import LARGE_SCAR_PERCENT
 from planners.trials.population import excluded, given, implausible, person
 from planners.trials.trial import Population
 from solvers.eikonal.forward import EikonalForward
+from solvers.eikonal.purkinje import entry_sites, sheet_layer
 from solvers.eikonal.restitution import load_tables
 from twin.atomic import write_npz
 from twin.errors import RunFailed
@@ -52,7 +54,7 @@ def twin(spec: Row, needs: Sequence[Path], folder: Path) -> Row:
     built = _virtual(spec) if "values" in spec else _case(spec, folder)
     calibration, volume, measured = built
     model = calibration.twin
-    measured |= _measured(calibration, volume)
+    measured |= _measured(calibration, volume, "values" in spec)
     row: dict[str, Any] = {"measured": measured, "implausible": implausible(measured, population), "excluded": []}
     if row["implausible"]:
         return row
@@ -125,10 +127,12 @@ def _territory(mesh: HeartMesh) -> str:
     return max(TERRITORIES, key=lambda name: int(np.isin(segments, TERRITORIES[name]).sum()))
 
 
-def _measured(calibration: Calibration, volume: LabelVolume) -> dict[str, Any]:
-    """What is measured in every twin before it is paced."""
+def _measured(calibration: Calibration, volume: LabelVolume, virtual: bool) -> dict[str, Any]:
+    """What is measured in every twin before it is paced; a virtual one has no map, its sinus rhythm is the textbook's."""
     mesh, tissue = calibration.twin.mesh, calibration.twin.tissue
-    reached = calibration.arrival_ms[np.isfinite(calibration.arrival_ms)]
+    muscle = np.unique(mesh.tets[mesh.in_region("healthy")])
+    arrival = (_sinus_ms(calibration.twin) if virtual else calibration.arrival_ms)[muscle]
+    reached = arrival[np.isfinite(arrival)]
     velocity = tissue.velocities(0)
     wall_ml = volume.volume_ml("lv_myocardium", "scar", "border_zone", "isthmus")
     scar_ml = volume.volume_ml("scar")
@@ -181,9 +185,14 @@ def arm(spec: Row, needs: Sequence[Path], folder: Path) -> Row:
     treated = replace(model, tissue=_slowed(model.tissue, arm_spec["velocity"]))
     settings = _settings(arm_spec)
     request = PlanRequest(**{**arm_spec["request"], "compare": (), "protocol": spec["protocol"], "sites": tuple(spec["sites"])})
+    request = with_energy(request)
     if arm_spec["strategy"] != "none" and untreated.induced:
         request = replace(request, strategies=(arm_spec["strategy"],))
-        made = (_searched if arm_spec["search"] else _proposed)(treated, untreated, found, request, settings, folder)
+        seen = _perceived(treated, arm_spec["scar_shift_mm"])
+        if arm_spec["search"]:
+            made = _searched(treated, untreated, found, request, settings, folder)
+        else:
+            made = _proposed(treated, seen, untreated, found, request, settings, folder)
     else:
         made = _Lesions([], np.zeros(len(model.mesh.tets), bool), untreated, found, 0)
         if arm_spec["velocity"] != 1.0 or arm_spec["apd_ms"] != 0.0:
@@ -211,14 +220,32 @@ class _Lesions:
     rounds: int
 
 
+def _perceived(model: Twin, shift_mm: float) -> Twin:
+    """The twin as whoever plans sees it: the scar larger (or smaller) by a distance, as a lower (higher) threshold would show it."""
+    if shift_mm == 0.0:
+        return model
+    from scipy.spatial import cKDTree
+
+    mesh = model.mesh
+    scar, lv = mesh.in_region("scar"), mesh.coordinates["transventricular"][mesh.tets].mean(axis=1) < 0.5
+    there, other = (scar, ~scar & lv) if shift_mm > 0 else (~scar & lv, scar)
+    if not scar.any() or not other.any():
+        return model
+    away, _ = cKDTree(mesh.centroids_mm[there]).query(mesh.centroids_mm[other])
+    changed = np.zeros(len(scar), bool)
+    changed[np.flatnonzero(other)[away <= abs(shift_mm)]] = True
+    return replace(model, mesh=mesh.with_region(changed, "scar" if shift_mm > 0 else "border_zone"))
+
+
 def _proposed(
-    treated: Twin, untreated: InductionRun, found: Collected, request: PlanRequest, settings: PacingSettings, folder: Path
+    treated: Twin, seen: Twin, untreated: InductionRun, found: Collected, request: PlanRequest, settings: PacingSettings, folder: Path
 ) -> _Lesions:
-    """Lesions as the strategy proposes them, made once."""
+    """Lesions as the strategy proposes them on the heart as it is seen, made once on the heart as it is."""
     check_request(request)
     chosen = strategy(request.strategies[0])
     maker = LesionMaker(treated.mesh)
-    targets = [] if chosen.available(treated, request) else chosen.propose(treated, found.circuits, request, maker, [])
+    unfit = chosen.available(seen, request)
+    targets = [] if unfit else chosen.propose(seen, found.circuits, request, LesionMaker(seen.mesh), [])
     blocked = maker.mask(targets)
     if maker.volume_ml(blocked) > request.max_volume_ml:
         targets, blocked = [], np.zeros_like(blocked)  # more than is allowed: nothing is made
@@ -308,11 +335,14 @@ def _harm(model: Twin, treated: Twin, blocked: NDArray[np.bool_]) -> dict[str, A
 
 
 def _last_ms(model: Twin) -> float:
-    """Time at which the last muscle is reached in the recorded rhythm; what lesions cut off does not count."""
-    alive = np.isin(model.tissue.source_nodes, np.unique(model.mesh.tets[model.mesh.conducting()]))
-    nodes, times = model.tissue.source_nodes[alive], model.tissue.source_times_ms[alive]
-    arrival = EikonalForward(model.mesh).arrival_ms(model.tissue.velocities(0), nodes, times)
+    """Time at which the last muscle is reached in sinus rhythm; what lesions cut off does not count."""
+    arrival = _sinus_ms(model)
     return float(arrival[np.isfinite(arrival)].max())
+
+
+def _sinus_ms(model: Twin) -> NDArray[np.float64]:
+    """Activation in sinus rhythm, (n,) ms: through the conduction system's usual entries and a fast endocardial sheet."""
+    return EikonalForward(model.mesh, sheet_layer(model.mesh)).arrival_ms(model.tissue.velocities(0), *entry_sites(model.mesh))
 
 
 def _near_base(mesh: HeartMesh, positions: list[Sequence[float]]) -> int:
