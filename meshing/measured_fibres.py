@@ -30,8 +30,10 @@ class FibreCloud:
 
 
 def read_fibres(path: Path) -> FibreCloud:
-    """Directions of an openCARP mesh (any of its files; micrometres) or of an .npz with places_mm, fibre, perhaps sheet.
+    """Directions of an openCARP mesh (any of its files; micrometres), of an .npz, or of a .csv (diffusion imaging, say).
 
+    .npz: places_mm and fibre (k, 3), perhaps sheet, LPS mm. .csv: first line `# vtwin-fibres 1`, columns x_mm, y_mm, z_mm, fibre_x,
+    fibre_y, fibre_z, perhaps sheet_x, sheet_y, sheet_z.
     Raises InputError for damage, and for directions that are not finite or all zero.
     """
     if path.suffix.lower() == ".npz":
@@ -43,6 +45,8 @@ def read_fibres(path: Path) -> FibreCloud:
                 raise InputError(path, name, "is missing or not of shape (k, 3)", "give places_mm and fibre, in LPS mm")
         sheet = arrays["sheet"].astype(float) if "sheet" in arrays else None
         return _checked(FibreCloud(arrays["places_mm"].astype(float), arrays["fibre"].astype(float), sheet, path.name), path)
+    if path.suffix.lower() == ".csv":
+        return _checked(_of_table(path), path)
     from twin.io.opencarp import mesh as opencarp
 
     prefix = opencarp.prefix_of(path)
@@ -51,6 +55,16 @@ def read_fibres(path: Path) -> FibreCloud:
     measured = np.linalg.norm(found.fibre, axis=1) > 0.5
     sheet = None if found.sheet is None else found.sheet[measured]
     return _checked(FibreCloud(centres[measured], found.fibre[measured], sheet, prefix.name), path)
+
+
+def _of_table(path: Path) -> FibreCloud:
+    from twin.io.table import read_table
+
+    columns = [f"{axis}_mm" for axis in "xyz"] + [f"fibre_{axis}" for axis in "xyz"]
+    across = [f"sheet_{axis}" for axis in "xyz"]
+    _, table = read_table(path, "fibres", columns, across)
+    places, fibre, sheet = (np.stack([table[name] for name in part], axis=1) for part in (columns[:3], columns[3:], across))
+    return FibreCloud(places, fibre, None if np.isnan(sheet).all() else sheet, path.name)
 
 
 def _checked(cloud: FibreCloud, path: Path) -> FibreCloud:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from meshing.anatomy import complete
+from meshing.fibres import FibreAngles
+from meshing.measured_fibres import read_fibres, with_measured
 from meshing.mesh_labels import mesh_heart
-from meshing.voxelise import read_segmentation
+from meshing.outflow import VALVES, doste_fibres, valves_of
+from meshing.voxelise import read_with_notes
 from planners.app.console import Console
 from planners.app.output import claim, finish
 from twin.atomic import write_json
 from twin.errors import InputError
 from twin.io.labels import check_heart
+from twin.io.notes import Notes
+from twin.io.positions import line_of
+from twin.io.source import did_you_mean
 from twin.io.vtu import write_vtu
+from twin.mesh import HeartMesh
 from twin.run import RunRecord, content_hash
 from twin.units import quantity
+
+RULES = ("bayer", "doste")
 
 
 def parse_labels(text: str | None) -> dict[str, int] | None:
@@ -30,28 +45,132 @@ def parse_labels(text: str | None) -> dict[str, int] | None:
     return out
 
 
-def mesh(segmentation: Path, out: Path, edge: str, labels: str | None, console: Console) -> int:
-    """Write heart.vtu, quality.json and run.json."""
+@dataclass(frozen=True)
+class FibreChoice:
+    """What `--fibres`, `--valve` and `--helix` ask for: a rule's name, or a file of measured fibres laid over the linear rule.
+
+    valves_mm: centres (3,) of valves in LPS mm, by name; None: from the open edges of the endocardia.
+    """
+
+    rule: str = "bayer"
+    measured: Path | None = None
+    valves_mm: dict[str, NDArray[np.float64]] | None = None
+    angles: FibreAngles = field(default_factory=FibreAngles)
+
+    @staticmethod
+    def parse(fibres: str, valves: Sequence[str], helix: str | None) -> FibreChoice:
+        """From the text of the options. Raises InputError for unknown names, valves without the rule that uses them, and bad numbers."""
+        rule, measured = (fibres, None) if fibres in RULES else ("bayer", Path(fibres))
+        if measured is not None and not measured.suffix and not measured.exists():
+            raise InputError("command line", "--fibres", f"{fibres!r} is neither a rule nor a file", did_you_mean(fibres, RULES))
+        if valves and rule != "doste":
+            raise InputError("command line", "--valve", "only the rule with outflow tracts has valves", "add --fibres doste")
+        if helix is not None and rule != "bayer":
+            raise InputError("command line", "--helix", "is an option of the linear rule", "leave it out, or --fibres bayer")
+        places = dict(_valve(text) for text in valves) or None
+        angles = FibreAngles() if helix is None else FibreAngles(*_two_angles(helix))
+        return FibreChoice(rule, measured, places, angles)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the run record."""
+        valves = None if self.valves_mm is None else {name: place.tolist() for name, place in self.valves_mm.items()}
+        angles = [self.angles.alpha_endo_deg, self.angles.alpha_epi_deg]
+        return {"rule": self.rule, "measured": self.measured is not None, "valves_mm": valves, "helix_deg": angles}
+
+    def finish(self, bare: HeartMesh) -> tuple[HeartMesh, list[str]]:
+        """The mesh with fibres and coordinates, and what was done."""
+        if self.rule == "doste":
+            valves = valves_of(bare, self.valves_mm)
+            found = ", ".join(f"{name} ({len(nodes)} nodes)" for name, nodes in valves.items())
+            lines = [f"fibres: rule of Doste 2019; valves: {found}"]
+            missing = [name for name in ("aortic", "pulmonary") if name not in valves]
+            if missing:
+                lines.append(f"no {' and '.join(missing)} valve was found: that ventricle follows its wall's angles (name it with --valve)")
+            return complete(bare, rule=lambda mesh, fields: doste_fibres(mesh, valves, None, fields)), lines
+        a = self.angles
+        rule = f"linear rule after Bayer 2012, helix {a.alpha_endo_deg:+g} to {a.alpha_epi_deg:+g} degrees"
+        heart = complete(bare, a)
+        if self.measured is None:
+            return heart, [f"fibres: {rule}"]
+        cloud = read_fibres(self.measured)
+        heart, match = with_measured(heart, cloud)
+        return heart, [
+            f"fibres: {len(cloud.places_mm)} measured directions of {cloud.source}, matched by place, over {100 * match['covered']:.0f} % of "
+            f"the muscle (median distance {match['distance_mm']:.1f} mm); elsewhere the {rule}",
+            f"measured fibres are coherent to {match['coherence']:.2f} and differ from the rule by {match['turned_deg']:.0f} degrees (medians)",
+        ]
+
+
+def _valve(text: str) -> tuple[str, NDArray[np.float64]]:
+    """`pulmonary=12,-30,40` as name and place."""
+    name, _, numbers = text.partition("=")
+    if name.strip() not in VALVES:
+        raise InputError("command line", "--valve", f"{name!r} is no valve", did_you_mean(name, VALVES))
+    try:
+        place: list[float] = [float(word) for word in numbers.split(",")]
+    except ValueError:
+        place = []
+    if len(place) != 3:
+        raise InputError("command line", "--valve", f"{text!r} is not NAME=X,Y,Z", "write for example pulmonary=12,-30,40 (LPS mm)")
+    return name.strip(), np.array(line_of([place], Path("command line"), "--valve")[0])
+
+
+def _two_angles(text: str) -> tuple[float, float]:
+    try:
+        endo, epi = (float(word) for word in text.split(","))
+    except ValueError:
+        raise InputError("command line", "--helix", f"{text!r} is not ENDO,EPI", "write for example 60,-60 (degrees)") from None
+    if not (-90.0 <= epi <= endo <= 90.0):
+        raise InputError("command line", "--helix", f"{endo:g} to {epi:g} degrees", "fall from endo to epi, within -90 to 90")
+    return endo, epi
+
+
+def mesh(
+    segmentation: Path,
+    out: Path,
+    edge: str,
+    labels: str | None,
+    console: Console,
+    fibres: FibreChoice = FibreChoice(),
+    accept: Sequence[str] = (),
+    fresh: bool = False,
+) -> int:
+    """Write heart.vtu, heart.npz, quality.json and run.json."""
     edge_mm = quantity(edge, "mm", "command line", "--edge")
     if not 0.3 <= edge_mm <= 5.0:
         raise InputError("command line", "--edge", f"{edge_mm:g} mm", "choose between 0.3 and 5 mm")
-    volume = read_segmentation(segmentation, parse_labels(labels))
-    for note in check_heart(volume, segmentation):
+    volume, repairs = read_with_notes(segmentation, parse_labels(labels))
+    notes = [*repairs, *check_heart(volume, segmentation, Notes(accept))]
+    for note in notes:
         console.progress(note)
-    identity = {
+    inputs = {"segmentation": content_hash(segmentation)}
+    if fibres.measured is not None:
+        inputs["fibres"] = content_hash(fibres.measured)
+    identity: dict[str, Any] = {
         "command": "mesh",
-        "inputs": {"segmentation": content_hash(segmentation)},
-        "settings": {"edge_mm": edge_mm, "labels": labels},
+        "inputs": inputs,
+        "settings": {"edge_mm": edge_mm, "labels": labels, "fibres": fibres.as_dict(), "accept": list(accept)},
     }
-    claim(out, identity)
+    claim(out, identity, fresh)
     console.progress(f"meshing at {edge_mm:g} mm ...")
     bare = mesh_heart(volume, edge_mm)
     console.progress(f"{bare.n_points} nodes, {len(bare.tets)} tetrahedra; fibres and coordinates ...")
-    heart = complete(bare)
+    heart, said = fibres.finish(bare)
+    quality = {**heart.quality, "input_notes": notes, "fibres": said}
     write_vtu(out / "heart.vtu", heart)
     heart.save(out / "heart.npz")
-    write_json(out / "quality.json", dict(heart.quality))
-    finish(out, identity, RunRecord("mesh", 0, identity["inputs"], identity["settings"]).as_dict())  # type: ignore[arg-type]
-    lines = [f"{key}: {value}" for key, value in heart.quality.items()]
-    console.result(dict(heart.quality), [*lines, f"wrote {out / 'heart.vtu'}"])
+    write_json(out / "quality.json", quality)
+    finish(out, identity, RunRecord("mesh", 0, inputs, identity["settings"]).as_dict())
+    console.result(quality, [*_lines(quality), f"wrote {out / 'heart.vtu'}"])
     return 0
+
+
+def _lines(quality: dict[str, Any]) -> list[str]:
+    """Numbers one a line; texts (repairs, warnings) one a line each."""
+    out = []
+    for key, value in quality.items():
+        if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
+            out += [f"{key}: {one}" for one in value] or [f"{key}: none"]
+        else:
+            out.append(f"{key}: {value}")
+    return out
