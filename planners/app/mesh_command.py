@@ -94,10 +94,11 @@ class FibreChoice:
             return heart, [f"fibres: {rule}"]
         cloud = read_fibres(self.measured)
         heart, match = with_measured(heart, cloud)
+        covered, apart = 100.0 * match["covered"], match["distance_mm"]
         return heart, [
-            f"fibres: {len(cloud.places_mm)} measured directions of {cloud.source}, matched by place, over {100 * match['covered']:.0f} % of "
-            f"the muscle (median distance {match['distance_mm']:.1f} mm); elsewhere the {rule}",
-            f"measured fibres are coherent to {match['coherence']:.2f} and differ from the rule by {match['turned_deg']:.0f} degrees (medians)",
+            f"fibres: {len(cloud.places_mm)} measured directions of {cloud.source}, matched by place, over {covered:.0f} % of the muscle "
+            f"(median distance {apart:.1f} mm); elsewhere the {rule}",
+            f"measured fibres: coherence {match['coherence']:.2f}, {match['turned_deg']:.0f} degrees from the rule (medians)",
         ]
 
 
