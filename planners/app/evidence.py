@@ -11,6 +11,7 @@ from planners.app.substrate import with_substrate
 from planners.virtual.infarct import add_infarct, spec_from
 from twin.case import Case, read_patient
 from twin.errors import InputError
+from twin.imaging.segmentation.case_labels import case_labels
 from twin.io.convert import kind_of
 from twin.patient import Evidence, Patient
 from twin.run import content_hash
@@ -21,7 +22,7 @@ def gather(case: Case, folder: Path, progress: Callable[[str], None]) -> Patient
 
     Raises InputError for what is wrong with the case or its files.
     """
-    notes: list[str] = []
+    case, notes = case_labels(case, folder, progress)
     if kind_of(case.labels_path) == "surface":
         labels = folder / f"labels-{content_hash(case.labels_path)}" / "labels.nrrd"
         if not labels.exists():
