@@ -42,6 +42,9 @@ def image(source: Path, out: Path, console: Console, given: dict[str, Path | Non
     if source.suffix == ".toml":
         case = load_case(source)
         paths = {**case.image_paths, **paths}
+        if case.labels_path == case.model_image_path:
+            remedy = "run vtwin segment predict, and give its labels.nrrd as [segmentation] file"
+            raise InputError(source, "segmentation.file", "is missing: this case has a network in place of labels", remedy)
         source, numbers, accept = case.labels_path, case.labels if numbers is None else numbers, case.accept  # type: ignore[assignment]
     notes = Notes(accept)
     volume = read_segmentation(source, numbers)
