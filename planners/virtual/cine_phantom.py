@@ -63,10 +63,10 @@ class _Grid:
         return ijk @ self.affine[:3, :3].T + self.affine[:3, 3]
 
 
-def cine_like(rng: np.random.Generator) -> tuple[Image, LabelVolume]:
+def cine_like(rng: np.random.Generator, label_mm: float = LABEL_MM) -> tuple[Image, LabelVolume]:
     """One image and its labels (the likeliest of each voxel) on the same grid; the same generator state gives the same bytes."""
     anatomy = draw_anatomy(rng, group=str(rng.choice(sorted(GROUPS))))
-    heart = labels(anatomy, LABEL_MM)
+    heart = labels(anatomy, label_mm)
     grid = _slices(anatomy, heart, rng)
     share, atria = _shares(anatomy, heart, grid)
     image = _signal(share, atria, grid, rng)
