@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,17 +11,24 @@ import pytest
 from graph_model import scar_slab, slab_model, slab_sites
 
 from planners.app.cli import run
+from planners.calibration import Calibration
 from planners.circuits import Reentry, collect
-from planners.guidance import records, watch
+from planners.guidance import evidence, records, watch
 from planners.guidance.base import Attempt, Base
+from planners.guidance.evidence import take_in
+from planners.guidance.inputs import KINDS, Events, NewPoints, read_events, read_points
 from planners.guidance.update import advance, placed
+from planners.guidance.watch import Session
 from planners.lesions.search import Search
 from planners.pacing import induce_model, load_protocol
 from planners.pacing.site import SiteResult
+from solvers.eikonal.forward import EikonalForward
+from twin.calibrate.gaussian import Gaussian
 from twin.errors import InputError, Suspicious
 from twin.io.lesions import Delivered, read_lesions, write_lesions
 from twin.io.notes import Notes
 from twin.model import Twin
+from twin.patient import LEADS, Ecg
 from twin.plan import Plan, PlanRequest
 from twin.tissue import Tissue
 
@@ -139,59 +147,291 @@ class Topological(SlabBase):
         return SiteResult(attempt.site)
 
 
-@pytest.mark.parametrize("trials", [4, pytest.param(200, marks=pytest.mark.slow)])
-def test_no_sequence_of_events_loses_the_last_update(planned, tmp_path, trials):
-    rng = np.random.default_rng(trials)
+@pytest.fixture(scope="module")
+def learning(planned):
+    """The slab with a tissue posterior that new points go into: healthy velocities, one source in the left edge, known to 20 %."""
     plan, twin, attempts = planned
+    mesh = replace(twin.mesh, surfaces={**twin.mesh.surfaces, "rv_endo": NO_FACES, "base": NO_FACES})
+    names = tuple(f"{region}/cv_{way}_m_s" for region in ("healthy", "border_zone") for way in ("longitudinal", "transverse"))
+    source = np.array([int(np.argmin(np.linalg.norm(mesh.points_mm - [0.0, 30.0, 0.0], axis=1)))], np.int32)
+    mean = np.array([*np.log([0.6, 0.25, 0.4, 0.2]), 0.0])
+    belief = Gaussian((*names, "source 0"), mean, np.diag([*[0.2**2] * 4, 2.0**2]))
+    draws = belief.draw(40, np.random.default_rng(0))[:, :4]
+    low, high = np.exp(mean[:4]) / 2, np.exp(mean[:4]) * 2
+    tissue = Tissue(names, np.exp(draws), low, high, dict.fromkeys(names, "map"), source, np.zeros(1))
+    own = Twin(mesh, tissue, POSE)
+    arrival = EikonalForward(mesh).arrival_ms(tissue.velocities(), source, np.zeros(1))
+    none = np.zeros(0)
+    calibration = Calibration(own, arrival, None, None, none.reshape(0, 3), none, none, none, np.zeros(mesh.n_points), belief)
+    return plan, own, attempts, calibration
+
+
+NO_FACES = np.zeros((0, 3), np.int32)
+POSE = np.array([[0.0, -1, 0, 4], [1, 0, 0, -2], [0, 0, 1, 3], [0, 0, 0, 1]])
+
+
+def learner(learning, folder, kind=None):
+    plan, twin, attempts, calibration = learning
+    return (kind or Topological)(folder, plan, twin, ENDO, attempts, calibration)
+
+
+def mapped(learning, count, seed=0, speed=0.8, moved=(0.0, 0.0, 0.0), noise_ms=1.0):
+    """Points in the map's frame as a heart of another velocity (factor `speed`) would give them, on a map that has moved."""
+    _, twin, _, calibration = learning
+    rng = np.random.default_rng(seed)
+    nodes = np.flatnonzero(np.isfinite(calibration.arrival_ms) & (twin.mesh.points_mm[:, 2] == 0))
+    picked = rng.choice(nodes, count, replace=False)
+    places = twin.mesh.points_mm[picked] + moved
+    lat = calibration.arrival_ms[picked] / speed + rng.normal(scale=noise_ms, size=count)
+    volts = np.where(rng.random(count) < 0.3, 0.3, 2.0)
+    return NewPoints((places - POSE[:3, 3]) @ POSE[:3, :3], lat, volts, np.arange(count, dtype=float), "")
+
+
+def points_text(points, extra=""):
+    rows = np.column_stack([points.points_mm, points.lat_ms, points.bipolar_mv, points.time_s])
+    lines = [",".join(f"{x:.4f}" for x in row) for row in rows]
+    return f"# vtwin-eam 1\n{extra}x_mm,y_mm,z_mm,lat_ms,bipolar_mv,time_s\n" + "".join(line + "\n" for line in lines)
+
+
+def test_new_points_move_velocities_to_where_they_came_from(learning, tmp_path):
+    base = learner(learning, tmp_path)
+    maker = base.maker
+    taken = take_in(base, Events(points=mapped(learning, 120)), Notes())
+    moved = taken.state["tissue"]["healthy/cv_longitudinal_m_s"]
+    assert moved["before"] == pytest.approx(0.6, rel=0.01)
+    assert moved["after"] == pytest.approx(0.6 * 0.8, rel=0.05)
+    assert taken.state["points"]["new"] == 120
+    assert taken.state["points"]["median_late_ms"] > 5
+    assert not taken.state["registration"]["moved"]
+    assert taken.base.maker is maker  # what the mesh alone decides is not made again
+    again = take_in(taken.base, Events(points=mapped(learning, 120)), Notes())
+    assert again.state["points"]["new"] == 0  # the same export again teaches nothing
+
+
+def test_a_map_that_moved_is_noticed_and_later_lesions_are_moved_with_it(learning, tmp_path):
+    base = learner(learning, tmp_path)
+    shift = np.array([0.0, 0.0, -6.0])  # below the plate: only this direction can be seen on it
+    points = mapped(learning, 150, moved=shift, speed=1.0)
+    taken = take_in(base, Events(points=points), Notes())
+    found = taken.state["registration"]
+    assert found["moved"]
+    assert found["shift_mm"][2] == pytest.approx(6.0, abs=1.5)
+    assert any("has moved" in line for line in evidence.warnings(taken.state))
+    places = np.array(planned_places(base))
+    in_map = (places + shift - POSE[:3, 3]) @ POSE[:3, :3]
+    times = np.linspace(10.0, 20.0, len(places))
+    late = replace(delivered(in_map, time_s=times), frame="map")
+    got = np.array([t.positions_mm[0] for t in placed(base, late, Notes(), taken)])
+    assert np.abs(got - places).max() < 1.5
+    untimed = replace(late, time_s=np.full(len(places), np.nan))
+    plain = np.array([t.positions_mm[0] for t in placed(base, untimed, Notes(), taken)])
+    assert np.abs(plain - places - shift).max() < 1e-3
+
+
+def test_points_that_contradict_the_tissue_are_said(learning, tmp_path):
+    base = learner(learning, tmp_path)
+    points = replace(mapped(learning, 60), bipolar_mv=np.full(60, 0.1))
+    state = take_in(base, Events(points=points), Notes()).state
+    assert state["points"]["low_voltage_on_healthy"] > 20
+    assert any("plan again" in line for line in evidence.warnings(state))
+    assert not any("plan again" in line for line in evidence.warnings({"points": {"new": 60, "low_voltage_on_healthy": 3}}))
+
+
+def test_a_new_vt_is_named_and_its_cycle_teaches_the_tissue(learning, tmp_path, monkeypatch):
+    plan, twin, attempts, calibration = learning
+    paced = induce_model(slab_model(twin.mesh), {"left": slab_sites(twin.mesh)["left"]}, QUICK)
+    episode = paced.episodes[0]
+    name = plan.circuits[0].id
+    base = Topological(tmp_path, plan, twin, ENDO, attempts, calibration, {name: episode})
+    weights = np.random.default_rng(0).normal(size=(twin.mesh.n_points, 12)) * 1e-3
+    monkeypatch.setattr(evidence, "LeadField", lambda mesh: type("Field", (), {"weights": weights})())
+    end = float(episode.log.activation_ms.max())
+    leads = evidence.likeness.ecg_of(evidence.LeadField(None), episode.log, end - 2.9 * episode.cycle_length_ms, end)
+    ecg = Ecg(dict(zip(LEADS, leads)), 500.0, "vt")
+    state = take_in(base, Events(vt=ecg), Notes()).state
+    assert state["vt"]["match"] == name
+    assert state["vt"]["cycle_length_ms"] == pytest.approx(episode.cycle_length_ms, abs=4.0)
+    assert "tissue" in state
+    other = Ecg(dict(zip(LEADS, np.sin(np.arange(3000) / 500 / 0.3 * 2 * np.pi) * np.ones((12, 1)))), 500.0, "vt")
+    foreign = take_in(base, Events(vt=other), Notes()).state
+    assert foreign["vt"]["match"] is None
+    assert "tissue" not in foreign
+    assert any("not one of the plan" in line for line in evidence.warnings(foreign))
+    noise = Ecg(dict(zip(LEADS, np.random.default_rng(0).normal(size=(12, 3000)))), 500.0, "vt")
+    assert "not compared" in take_in(base, Events(vt=noise), Notes()).state["vt"]["verdict"]
+
+
+def test_files_of_another_map_or_another_clock_stop_the_update(learning, tmp_path):
+    lesions, points = tmp_path / "lesions.csv", tmp_path / "points.csv"
+    files = {"lesions": lesions, "eam": points}
+    lesions.write_text("# vtwin-lesions 1\n# map: abc\nx_mm,y_mm,z_mm,time_s\n1,2,3,5\n")
+    points.write_text(points_text(mapped(learning, 5), "# map: abc\n"))
+    assert len(read_events(files, Notes(), ("abc",)).points) == 5
+    with pytest.raises(Suspicious, match="plan again with the new map"):
+        read_events(files, Notes(), ("xyz",))
+    accepted = Notes(("map_identity",))
+    read_events(files, accepted, ("xyz",))
+    assert len(accepted.lines) == 2
+    points.write_text(points_text(mapped(learning, 5), "# map: other\n"))
+    with pytest.raises(Suspicious, match="different maps"):
+        read_events(files, Notes())
+    points.write_text(points_text(replace(mapped(learning, 5), time_s=np.full(5, 3e5))))
+    with pytest.raises(Suspicious, match="clock"):
+        read_events(files, Notes())
+    points.write_text(points_text(replace(mapped(learning, 5), time_s=np.full(5, -3.0))))
+    with pytest.raises(Suspicious, match="negative"):
+        read_events(files, Notes())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x,y\n1,2\n", "first line"),
+        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms\n", "0 points"),
+        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms\n1,2,,4\n", "not finite"),
+        ("# vtwin-eam 1\n# colour: red\nx_mm,y_mm,z_mm,lat_ms\n1,2,3,4\n", "unknown header"),
+        ("# vtwin-eam 1\n# units: m, s, V\nx_mm,y_mm,z_mm,lat_ms\n1,2,3,4\n", "convert"),
+        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms\n1,2,3,-10000\n", "CARTO"),
+        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms\n1,2,3,90000\n", "in ms"),
+        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms\n1,2,3,4\n900,2,3,4\n", "400 mm"),
+        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms,bipolar_mv\n1,2,3,4,-1\n", "between 0 and 100"),
+    ],
+)
+def test_wrong_points_are_refused(tmp_path, text, says):
+    path = tmp_path / "points.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=says):
+        read_points(path, Notes())
+
+
+EVENTS = (
+    "lesion",
+    "lesion",
+    "lesion",
+    "points",
+    "points",
+    "missing",
+    "cut",
+    "doubled",
+    "wrong",
+    "contradictory",
+    "killed",
+    "restarted",
+    "again",
+)
+
+
+@pytest.mark.parametrize("trials", [3, pytest.param(200, marks=pytest.mark.slow)])
+def test_no_sequence_of_events_loses_the_last_update(learning, tmp_path, trials, capsys):
+    """Late, doubled, missing, contradictory, cut files, kills and restarts: nothing written changes, the end is that of the end."""
+    rng = np.random.default_rng(trials)
+    seconds = {"lesion": [], "points": []}
     for trial in range(trials):
         folder = tmp_path / f"{trial}"
         folder.mkdir()
-        path = folder / "lesions.csv"
-        base = Topological(folder, plan, twin, ENDO, attempts)
-        places, frozen = np.array(planned_places(base)), {}
-        good = 0
-        for event in rng.choice(["more", "missing", "cut", "doubled", "wrong", "killed", "restarted", "again"], 6):
-            count = int(rng.integers(0, len(places) + 1))
-            text = _file(folder, places[:count])
-            if event in ("more", "again", "restarted"):
-                path.write_text(text)
-            elif event == "missing":
-                path.unlink(missing_ok=True)
-            elif event == "cut":
-                path.write_text(text[: int(rng.integers(0, len(text)))])
-            elif event == "doubled":
-                path.write_text(text + "".join(line + "\n" for line in text.splitlines()[3:]))
-            elif event == "wrong":
-                path.write_text(text.replace("x_mm", "latitude"))
-            elif event == "killed":  # half an update, as a killed process leaves it
-                partial = folder / records.ROOM / ".partial-1"
-                partial.mkdir(parents=True, exist_ok=True)
-                (partial / "plan.json").write_text("{")
-            if event == "restarted":
-                base = Topological(folder, plan, twin, ENDO, attempts)
+        files = {kind: folder / KINDS[kind] for kind in ("lesions", "eam")}
+        session = Session(learner(learning, folder))
+        places, frozen = np.array(planned_places(session.base)), {}
+        for event in rng.choice(EVENTS, 8):
+            session = _happen(event, rng, files, places, learning, session)
+            started = time.process_time()
+            good = len(records.updates(folder))
             try:
-                watch.step(base, path)
-            except (InputError, OSError):
-                pass
+                guidance, _ = session.step({kind: path for kind, path in files.items() if path.exists()})
+            except InputError:
+                assert len(records.updates(folder)) == good
             else:
-                good = len(records.updates(folder))
+                if guidance is not None and event in ("lesion", "points"):
+                    seconds[event].append(time.process_time() - started)
             now = {p.name: digest(p) for p in records.updates(folder)}
-            assert len(now) >= good
             assert all(now[name] == before for name, before in frozen.items())
             frozen = now
             for update in records.updates(folder):
                 json.loads((update / "plan.json").read_text())
-        path.write_text(_file(folder, places))
-        watch.step(base, path)
-        state = records.last(folder)
-        scratch = advance(Topological(folder, plan, twin, ENDO, attempts), read_lesions(path, Notes()), Notes()).state
-        assert {k: v for k, v in state.items() if k != "key"} == json.loads(json.dumps(scratch))
+        files["lesions"].write_text(_file(folder, places))
+        files["eam"].write_text(points_text(mapped(learning, 40, 7)))
+        session.step(files)
+        from_scratch = folder / "scratch"
+        from_scratch.mkdir()
+        Session(learner(learning, from_scratch)).step(files)
+        assert _final(folder) == _final(from_scratch)
+        assert (records.updates(folder)[-1] / "plan.json").read_bytes() == (from_scratch / records.ROOM / "0001" / "plan.json").read_bytes()
+    with capsys.disabled():
+        for event, values in seconds.items():
+            if values:
+                q = np.percentile(values, [50, 90, 100])
+                print(f"\n{len(values)} updates by {event}: {q[0]:.3f} s median, {q[1]:.3f} s in nine of ten, {q[2]:.3f} s worst", end="")
+
+
+def _final(folder):
+    return {k: v for k, v in records.last(folder).items() if k not in ("key", "since")}
+
+
+def _happen(event, rng, files, places, learning, session):
+    """Do to the files what an event means; returns the session that goes on."""
+    kind = str(rng.choice(["lesions", "eam"]))
+    count = int(rng.integers(0, len(places) + 1))
+    lesions = _file(session.base.folder, places[:count])
+    points = points_text(mapped(learning, int(rng.integers(1, 60)), int(rng.integers(100)), float(rng.uniform(0.6, 1.3))))
+    text = lesions if kind == "lesions" else points
+    path = files[kind]
+    match event:
+        case "lesion" | "again":
+            files["lesions"].write_text(lesions)
+        case "points":
+            files["eam"].write_text(points)
+        case "missing":
+            path.unlink(missing_ok=True)
+        case "cut":
+            path.write_text(text[: int(rng.integers(0, len(text)))])
+        case "doubled":
+            path.write_text(text + "".join(line + "\n" for line in text.splitlines() if line[0] in "-0123456789"))
+        case "wrong":
+            path.write_text(text.replace("x_mm", "latitude"))
+        case "contradictory":  # two maps, times that run backwards
+            files["lesions"].write_text(_file(session.base.folder, places[:count]).replace("# frame", "# map: A\n# frame"))
+            files["eam"].write_text(points.replace("# vtwin-eam 1\n", "# vtwin-eam 1\n# map: B\n"))
+        case "killed":  # half an update, as a killed process leaves it
+            partial = session.base.folder / records.ROOM / ".partial-1"
+            partial.mkdir(parents=True, exist_ok=True)
+            (partial / "plan.json").write_text("{")
+            return Session(learner(learning, session.base.folder))
+        case "restarted":
+            return Session(learner(learning, session.base.folder))
+    return session
 
 
 def _file(folder: Path, places) -> str:
     path = folder / "written.csv"
     write_lesions(path, delivered(places))
     return path.read_text()
+
+
+def test_records_hold_their_inputs_and_what_changed(learning, tmp_path):
+    session = Session(learner(learning, tmp_path))
+    places = np.array(planned_places(session.base))
+    files = {"lesions": tmp_path / "export of J Doe.csv", "eam": tmp_path / "points.csv"}
+    files["lesions"].write_text(_file(tmp_path, places))
+    session.step({"lesions": files["lesions"]})
+    files["lesions"].write_text(_file(tmp_path, places[:1]))
+    files["eam"].write_text(points_text(mapped(learning, 30)))
+    session.step(files)
+    first, second = records.updates(tmp_path)
+    assert {p.name for p in (second / "inputs").iterdir()} == {"lesions.csv", "points.csv"}
+    assert len(read_points(second / "inputs" / "points.csv", Notes())) == 30
+    assert "no longer in the file" in json.loads((second / "guide.json").read_text())["since"][0]
+    assert json.loads((first / "guide.json").read_text())["since"] == []
+    assert all("Doe" not in p.read_text() for p in (*first.rglob("*.json"), *second.rglob("*.json")))
+
+
+def test_what_is_known_is_told_before_trains_are_repeated(learning, tmp_path):
+    said = []
+    session = Session(learner(learning, tmp_path), tell=said.append)
+    path = tmp_path / "lesions.csv"
+    path.write_text(_file(tmp_path, planned_places(session.base)))
+    guidance, _ = session.step({"lesions": path})
+    assert "being repeated" in said[0]
+    assert guidance.state["inducible_by_repeated_trains"] is False
 
 
 def test_following_tells_once_what_it_cannot_use_and_goes_on(planned, tmp_path, monkeypatch):
@@ -210,7 +450,8 @@ def test_following_tells_once_what_it_cannot_use_and_goes_on(planned, tmp_path, 
         left[0] -= 1
         return left[0] < 0
 
-    assert watch.follow(base, path, said.append, until=until) == 2
+    files = watch.in_folder(tmp_path) | {"lesions": path}
+    assert watch.follow(Session(base, tell=said.append), files, until=until) == 2
     assert sum("last good update stands" in line for line in said) == 2
     assert [p.name for p in records.updates(tmp_path)] == ["0001", "0002"]
 

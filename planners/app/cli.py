@@ -229,7 +229,8 @@ def inspect(
 def export(
     out: Annotated[Path, typer.Argument(help="Folder of a finished plan.")],
     formats: Annotated[
-        list[str] | None, typer.Option("--format", help="stl, vtp, slicer, csv, ply, obj or dicom; the first four if not given.")
+        list[str] | None,
+        typer.Option("--format", help="stl, vtp, slicer, csv, ply, obj, dicom, markups, ensite, carto; the first four if not given."),
     ] = None,
     json: Json = False,
 ) -> int:
@@ -307,8 +308,11 @@ def stream(
 @app.command()
 def guide(
     out: Annotated[Path, typer.Argument(help="Folder of a finished plan.")],
-    lesions: Annotated[Path, typer.Option(help="Delivered lesions: CSV with `# vtwin-lesions 1` as its first line.")],
-    follow: Annotated[bool, typer.Option("--follow", help="Watch the file and update at every change.")] = False,
+    lesions: Annotated[Path | None, typer.Option(help="Delivered lesions: CSV with `# vtwin-lesions 1` as its first line.")] = None,
+    eam: Annotated[Path | None, typer.Option(help="New map points: CSV with `# vtwin-eam 1`, or an export of a mapping system.")] = None,
+    vt: Annotated[Path | None, typer.Option(help="12-lead ECG of a VT that came up: CSV, WFDB, DICOM, aECG.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder that holds lesions.csv, points.csv, vt.csv, as they come.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Watch the files and update at every change.")] = False,
     accept: Annotated[list[str] | None, typer.Option(help="Code of a suspicious finding to accept.")] = None,
     json: Json = False,
 ) -> int:
@@ -318,7 +322,8 @@ def guide(
     """
     from planners.app import guide_command
 
-    return guide_command.guide(out, lesions, follow, accept or [], Console(json))
+    files = guide_command.chosen({"lesions": lesions, "eam": eam, "vt": vt}, folder)
+    return guide_command.guide(out, files, follow, accept or [], Console(json), optional=folder is not None)
 
 
 @app.command()

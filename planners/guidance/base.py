@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.calibration import Calibration
+from planners.circuits.episode import Episode
 from planners.circuits.sections import Sections
 from planners.finished import load_plan
 from planners.lesions.geometry import LesionMaker
@@ -45,6 +47,10 @@ class Base:
     twin: Twin
     request: PlanRequest
     attempts: tuple[Attempt, ...]
+    calibration: Calibration | None = None
+    """What new points go into; None: tissue is not updated."""
+    episodes: Mapping[str, Episode] = field(default_factory=dict)
+    """One recorded reentry per circuit, for comparisons with a new VT."""
 
     @staticmethod
     def load(folder: Path) -> Base:
@@ -64,7 +70,26 @@ class Base:
         )
         raw: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plan.run["settings"]["request"].items()}
         request = PlanRequest(**raw)
-        return Base(folder, plan, Calibration.load(stages["tissue"]).twin, request, attempts)
+        calibration = Calibration.load(stages["tissue"])
+        episodes: dict[str, Episode] = {}
+        for result in results:
+            for episode in result.episodes:
+                circuit = named.get((episode.site, tuple(episode.coupling_ms)))
+                if circuit is not None:
+                    episodes.setdefault(circuit, episode)
+        return Base(folder, plan, calibration.twin, request, attempts, calibration, episodes)
+
+    def with_calibration(self, calibration: Calibration) -> Base:
+        """The same plan with other tissue; what depends on the mesh alone is not made again."""
+        other = replace(self, twin=calibration.twin, calibration=calibration)
+        other.__dict__.update({name: value for name, value in self.__dict__.items() if name in ("maker", "channels", "protocol")})
+        return other
+
+    @property
+    def known_maps(self) -> tuple[str, ...]:
+        """Names by which files may call the map that the plan was made from: its content's hash."""
+        known = self.plan.run.get("inputs", {}).get("eam")
+        return (known,) if known else ()
 
     @cached_property
     def maker(self) -> LesionMaker:

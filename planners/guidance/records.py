@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from planners.guidance.base import Base
+from planners.guidance.inputs import Events, write_events
 from planners.guidance.update import Guidance
 from planners.overlay import export
 from twin.atomic import write_json
@@ -38,15 +39,18 @@ def key_of(base: Base, inputs: Mapping[str, Path]) -> str:
     return content_hash(base.plan.run["stages"], {name: content_hash(path) for name, path in sorted(inputs.items())})
 
 
-def write(base: Base, guidance: Guidance, key: str) -> Path:
-    """Write one update: plan.json, overlay/ and guide.json in a folder that appears whole under the next number."""
+def write(base: Base, guidance: Guidance, key: str, events: Events | None = None) -> Path:
+    """Write one update: plan.json, overlay/, inputs/ and guide.json in a folder that appears whole under the next number."""
+    before = last(base.folder)
     room = base.folder / ROOM
     room.mkdir(exist_ok=True)
     partial = room / f".partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     write_json(partial / "plan.json", guidance.plan.as_dict())
     export(guidance.plan, base.twin.mesh, partial / "overlay", ("markups", "csv"))
-    write_json(partial / "guide.json", {**guidance.state, "key": key})
+    if events is not None:
+        write_events(partial / "inputs", events)
+    write_json(partial / "guide.json", {**guidance.state, "key": key, "since": _since(before, guidance.state)})
     while True:
         number = int(updates(base.folder)[-1].name) + 1 if updates(base.folder) else 1
         target = room / f"{number:04d}"
@@ -56,3 +60,17 @@ def write(base: Base, guidance: Guidance, key: str) -> Path:
         except OSError:  # another guide wrote this number in the meantime
             if not target.exists():
                 raise
+
+
+def _since(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
+    """What changed since the last update, and what should not have: lesions cannot be taken back."""
+    if before is None:
+        return []
+    gained = now["delivered"] - before["delivered"]
+    lines = [f"{gained} lesions more"] if gained > 0 else []
+    if gained < 0:
+        lines.append(f"{-gained} lesions of the last update are no longer in the file: was it replaced?")
+    done = [{t["id"] for t in state["targets"] if t["status"] == "done"} for state in (before, now)]
+    lines += [f"{name} is done" for name in sorted(done[1] - done[0])]
+    lines += [f"{name} counted as done before and does not now" for name in sorted(done[0] - done[1])]
+    return lines

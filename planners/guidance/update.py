@@ -1,4 +1,4 @@
-"""One update: delivered lesions against a plan, as a pure function of the two, so that no order of events can change the answer."""
+"""One update: everything known of the procedure against a plan, as a pure function of both: no order of events can change the answer."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from planners.guidance.base import Attempt, Base
+from planners.guidance.evidence import Taken, warnings
 from planners.lesions.geometry import lesion_count
 from planners.lesions.isthmus_transection import IsthmusTransection, separated
 from twin.io.lesions import Delivered
@@ -35,14 +36,18 @@ class Guidance:
     state: dict[str, Any]
 
 
-def placed(base: Base, delivered: Delivered, notes: Notes) -> list[Target]:
+def placed(base: Base, delivered: Delivered, notes: Notes, taken: Taken | None = None) -> list[Target]:
     """Delivered lesions on the surfaces of the mesh, one target each; sizes that were not given are the plan's.
 
-    Raises Suspicious (`far_lesion`) for a place that no catheter reaches.
+    Where the map has moved (`taken`), lesions made since then in its frame are moved with it. Raises Suspicious (`far_lesion`) for a place
+    that no catheter reaches.
     """
     position = delivered.positions_mm
     if delivered.frame == "map":
         position = position @ base.twin.map_to_mesh[:3, :3].T + base.twin.map_to_mesh[:3, 3]
+        if taken is not None:
+            later = delivered.time_s >= taken.since_s  # without times on both sides: none
+            position = np.where(later[:, None], position @ taken.correction[:3, :3].T + taken.correction[:3, 3], position)
     names = [delivered.surface] if delivered.surface else ["lv_endo", "rv_endo", "epi"]
     surfaces = base.maker.surfaces(names)
     if not len(position) or not surfaces:
@@ -74,36 +79,42 @@ def _progress(base: Base, target: Target, mask: NDArray[np.bool_]) -> list[float
     return shares
 
 
-def advance(base: Base, delivered: Delivered, notes: Notes) -> Guidance:
+def advance(base: Base, delivered: Delivered, notes: Notes, taken: Taken | None = None, trains: bool = True) -> Guidance:
     """State of every target and circuit after the delivered lesions, and the plan that is left.
 
     A circuit counts as closed when its isthmus is separated by delivered lesions; every train that induced VT before is repeated once the
-    isthmus of its circuit is closed. Where the lesions that are left would not close an isthmus, the smallest cut of what still conducts
-    is added as new targets.
+    isthmus of its circuit is closed, or the tissue was updated (`taken`). Where the lesions that are left would not close an isthmus, the
+    smallest cut of what still conducts is added as new targets. Without `trains` nothing is paced: what is not known yet counts as
+    inducible and is said to be pending.
     """
-    made = placed(base, delivered, notes)
+    made = placed(base, delivered, notes, taken)
     mask = base.maker.mask(made)
     targets = [_target_state(base, t, mask) for t in base.plan.targets]
     circuits = {name: separated(base.twin.mesh, channel, mask) for name, (_, channel) in base.channels.items()}
+    paced = base if taken is None else taken.base
+    known = {} if paced is not base else circuits
     with ThreadPoolExecutor(max_workers=numba.get_num_threads()) as pool:
-        repeats = list(pool.map(lambda attempt: _repeat(base, attempt, mask, circuits), base.attempts))
-    inducible = any(r["inducible"] for r in repeats)
-    left = _left(base, targets, inducible)
+        repeats = list(pool.map(lambda attempt: _repeat(paced, attempt, mask, known, trains), base.attempts))
+    pending = sum(r["inducible"] is None for r in repeats)
+    inducible = any(r["inducible"] is not False for r in repeats)
+    left = _left(base, targets, inducible and not pending)
     extra = _extra(base, made, left, circuits) if inducible else []
     remaining = [replace(t, order=k + 1) for k, t in enumerate([*left, *extra])]
+    learnt = taken.state if taken is not None else {}
     state = {
         "delivered": len(made),
         "delivered_volume_ml": round(base.maker.volume_ml(mask), 4),
         "targets": targets,
         "circuits": [{"id": name, "isthmus_closed": closed} for name, closed in circuits.items()],
         "repeated_trains": repeats,
-        "inducible_by_repeated_trains": inducible,
+        "inducible_by_repeated_trains": None if pending else inducible,
+        "evidence": learnt,
         "remaining": [t.id for t in remaining],
         "next": _next(remaining, made),
-        "say": _say(base, targets, remaining, extra, inducible, made),
+        "say": " ".join([_say(base, targets, remaining, extra, inducible, made, pending), *warnings(learnt)]),
         "notes": list(notes.lines),
     }
-    return Guidance(_plan(base, remaining, state), state)
+    return Guidance(_plan(base, remaining, state, bool(learnt)), state)
 
 
 def _target_state(base: Base, target: Target, mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -113,11 +124,13 @@ def _target_state(base: Base, target: Target, mask: NDArray[np.bool_]) -> dict[s
     return {"id": target.id, "status": status, "shares": [round(s, 3) for s in shares]}
 
 
-def _repeat(base: Base, attempt: Attempt, mask: NDArray[np.bool_], closed: Mapping[str, bool]) -> dict[str, Any]:
+def _repeat(base: Base, attempt: Attempt, mask: NDArray[np.bool_], closed: Mapping[str, bool], trains: bool) -> dict[str, Any]:
     """One train again; where the isthmus of its circuit still conducts the answer is known, and the time is saved."""
     train: dict[str, Any] = {"site": attempt.site, "coupling_ms": list(attempt.coupling_ms), "circuit": attempt.circuit}
-    if attempt.circuit is not None and not closed.get(attempt.circuit, True):
+    if attempt.circuit is not None and closed and not closed.get(attempt.circuit, True):
         return {**train, "inducible": True, "how": "not repeated: the isthmus of its circuit still conducts", "cycle_length_ms": None}
+    if not trains:
+        return {**train, "inducible": None, "how": "pending", "cycle_length_ms": None}
     result = base.repeat(attempt, mask)
     episode = result.episodes[0] if result.episodes else None
     return {**train, "inducible": episode is not None, "how": "repeated", "cycle_length_ms": episode.cycle_length_ms if episode else None}
@@ -153,13 +166,21 @@ def _next(remaining: list[Target], made: list[Target]) -> dict[str, Any] | None:
 
 
 def _say(
-    base: Base, states: Sequence[dict[str, Any]], remaining: list[Target], extra: list[Target], inducible: bool, made: list[Target]
+    base: Base,
+    states: Sequence[dict[str, Any]],
+    remaining: list[Target],
+    extra: list[Target],
+    inducible: bool,
+    made: list[Target],
+    pending: int,
 ) -> str:
     """The state in one or two sentences."""
     done = sum(s["status"] == "done" for s in states)
     text = f"{done} of {len(states)} targets done with {len(made)} lesions."
     if not base.attempts:
         return f"{text} Nothing was inducible before."
+    if pending:
+        return f"{text} {pending} trains that induced VT before are being repeated. {lesion_count(remaining)} lesions are left."
     if inducible:
         gap = f" {lesion_count(extra)} lesions were added for a gap." if extra else ""
         return f"{text} VT is still inducible.{gap} {lesion_count(remaining)} lesions are left."
@@ -167,11 +188,12 @@ def _say(
     return f"{text} No train that induced VT before induces it now. {rest}"
 
 
-def _plan(base: Base, remaining: list[Target], state: dict[str, Any]) -> Plan:
+def _plan(base: Base, remaining: list[Target], state: dict[str, Any], learnt: bool) -> Plan:
     """plan.json of the update: what is left, with limits that say what was not computed again."""
+    tissue = "with the tissue updated by new evidence" if learnt else "with the tissue of the plan"
     limits = (
         *base.plan.limits,
         f"Update during the procedure: {state['say']}",
-        "Update: only trains that induced VT before were repeated, with the tissue of the plan; the outcome's probability is the plan's.",
+        f"Update: only trains that induced VT before were repeated, {tissue}; circuits and the outcome's probability are the plan's.",
     )
     return replace(base.plan, targets=remaining, limits=limits)

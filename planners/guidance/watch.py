@@ -1,63 +1,121 @@
-"""Follows a folder that a mapping system writes to: every change of the lesions is an update, and no bad file stops it."""
+"""Follows the files that a mapping system writes: every change is an update, and no bad, late or missing file stops it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from planners.guidance import records
 from planners.guidance.base import Base
+from planners.guidance.evidence import Taken, take_in
+from planners.guidance.inputs import KINDS, Events, read_events
 from planners.guidance.update import Guidance, advance
 from twin.errors import InputError
-from twin.io.lesions import read_lesions
 from twin.io.notes import Notes
+from twin.run import content_hash
 
 PERIOD_S = 0.5
 Tell = Callable[[str], None]
 
 
-def step(base: Base, lesions: Path, accept: tuple[str, ...] = ()) -> tuple[Guidance | None, Path]:
-    """One update from the present content of the file; None and the last record if nothing changed since.
+def quiet(line: str) -> None:
+    """Tells nobody."""
 
-    Raises InputError for a file that cannot be used; the last good update stays as it is.
+
+@dataclass
+class Session:
+    """Updates of one plan; what points and a new VT taught is kept as long as their files do not change."""
+
+    base: Base
+    accept: tuple[str, ...] = ()
+    tell: Tell = quiet
+    taken: tuple[str, Taken, tuple[str, ...]] | None = field(default=None, repr=False)
+
+    def step(self, files: Mapping[str, Path]) -> tuple[Guidance | None, Path]:
+        """One update from the present content of the files, by kind; None and the last record if nothing changed since.
+
+        Where trains have to be repeated, what is known without them is told first. Raises InputError for files that cannot be used; the
+        last good update stays as it is.
+        """
+        for kind, path in files.items():
+            if not path.exists():
+                raise InputError(path, kind, "is not there", "write the file, or leave the option out")
+        key = records.key_of(self.base, files)
+        before = records.last(self.base.folder)
+        if before is not None and before["key"] == key:
+            return None, records.updates(self.base.folder)[-1]
+        started = time.perf_counter()
+        notes = Notes(self.accept)
+        events = read_events(files, notes, self.base.known_maps)
+        taken = self._taken(files, events, notes)
+        guidance = advance(self.base, events.lesions, _same(notes), taken, trains=False)
+        if guidance.state["inducible_by_repeated_trains"] is None:
+            self.tell(f"{guidance.state['say']} ({time.perf_counter() - started:.1f} s)")
+            guidance = advance(self.base, events.lesions, notes, taken)
+        return guidance, records.write(self.base, guidance, key, events)
+
+    def _taken(self, files: Mapping[str, Path], events: Events, notes: Notes) -> Taken:
+        key = content_hash({kind: content_hash(path) for kind, path in sorted(files.items()) if kind != "lesions"})
+        if self.taken is None or self.taken[0] != key:
+            own = Notes(notes.accept)
+            self.taken = (key, take_in(self.base, events, own), tuple(own.lines))
+        for line in self.taken[2]:
+            notes.add(line)
+        return self.taken[1]
+
+
+def _same(notes: Notes) -> Notes:
+    """Notes that begin with what is noted already."""
+    other = Notes(notes.accept)
+    for line in notes.lines:
+        other.add(line)
+    return other
+
+
+def follow(session: Session, files: Mapping[str, Path], until: Callable[[], bool] = lambda: False) -> int:
+    """Update whenever the content of a file changes, until `until` says so; returns the number of updates.
+
+    A file that has not come yet is waited for. One that is gone, cut off or wrong is said once; the last good update stands.
     """
-    key = records.key_of(base, {"lesions": lesions})
-    before = records.last(base.folder)
-    if before is not None and before["key"] == key:
-        return None, records.updates(base.folder)[-1]
-    notes = Notes(accept)
-    guidance = advance(base, read_lesions(lesions, notes), notes)
-    return guidance, records.write(base, guidance, key)
-
-
-def follow(base: Base, lesions: Path, tell: Tell, accept: tuple[str, ...] = (), until: Callable[[], bool] = lambda: False) -> int:
-    """Update whenever the file's content changes, until `until` says so; returns the number of updates.
-
-    A file that is missing, late, cut off or wrong is said once and waited for.
-    """
-    seen: Mapping[str, float] | None = None
+    seen: Mapping[str, tuple[int, int]] = {}
+    known: set[str] = set()
     said = ""
     count = 0
     while not until():
-        try:
-            status = lesions.stat()
-            now = {"mtime": status.st_mtime_ns, "size": status.st_size}
-        except OSError:
-            now = {}
-        if now and now != seen:
+        now = {kind: found for kind, path in files.items() if (found := _stamp(path)) is not None}
+        known |= set(now)
+        if known and now != seen:
             seen = now
             started = time.perf_counter()
             try:
-                guidance, folder = step(base, lesions, accept)
-            except InputError as error:
+                guidance, folder = session.step({kind: files[kind] for kind in files if kind in known})
+            except (InputError, OSError) as error:
                 if str(error) != said:
                     said = str(error)
-                    tell(f"not used, the last good update stands: {said}")
+                    session.tell(f"not used, the last good update stands: {said}")
             else:
                 said = ""
                 if guidance is not None:
                     count += 1
-                    tell(f"{folder.name}: {guidance.state['say']} ({time.perf_counter() - started:.1f} s)")
+                    session.tell(f"{folder.name}: {guidance.state['say']} ({time.perf_counter() - started:.1f} s)")
         time.sleep(PERIOD_S)
     return count
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Time and size of a file, or of what a folder holds; None where there is nothing."""
+    try:
+        status = path.stat()
+        if not path.is_dir():
+            return status.st_mtime_ns, status.st_size
+        inside = [p.stat() for p in path.rglob("*")]
+        return max((s.st_mtime_ns for s in inside), default=status.st_mtime_ns), sum(s.st_size for s in inside)
+    except OSError:
+        return None
+
+
+def in_folder(folder: Path) -> dict[str, Path]:
+    """The files of a watched folder by kind."""
+    return {kind: folder / name for kind, name in KINDS.items()}
