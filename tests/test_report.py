@@ -106,7 +106,7 @@ def story() -> Story:
         {},
     )
     waves = [Wave("VT1 before", np.mod(arrival, 340.0), 340.0), Wave("after", np.where(arrival < 50, arrival, np.nan))]
-    return Story(plan, mesh, calibration, waves, leads, time, ["anatomy"])
+    return Story(plan, mesh, calibration, waves, {plan.circuits[0].id: leads}, [], ["anatomy"])
 
 
 @pytest.fixture(scope="module")

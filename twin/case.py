@@ -15,6 +15,7 @@
                 energy = { source = "rf", ablation_index = 500 } (in place of the two sizes),
                 drawn = [{ file = "lesions.csv" }, { surface = "lv_endo", positions = [[x, y, z], ...] }]
 [avoid]         structure = [[x, y, z], ...] in LPS mm, or a list of such lines (phrenic_nerve, coronary_arteries, his_bundle, ...)
+[[clinical_vt]] name, cycle_length, ecg                   (a recorded VT that the simulated ones are compared with)
 [expect]        truth = "truth.json" and what the application checks
 accept          = ["code", ...]: suspicious findings that the author of the case takes responsibility for
 """
@@ -41,8 +42,8 @@ from twin.io.source import check_keys, did_you_mean, file_size, read_text
 from twin.mesh import REGIONS
 from twin.patient import Ecg, ElectroanatomicalMap, Evidence, Patient
 from twin.plan import PlanRequest
-from twin.run import content_hash
 from twin.records import clinical as clinical_table
+from twin.run import content_hash
 from twin.units import quantity
 from twin.volume import LABELS, LabelVolume
 
@@ -64,8 +65,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "eam": ("file", "map", "surface", "rhythm", "virtual"),
     "ecg": ("file", "normalised", "fs_hz", "rhythm", "virtual"),
     "record": ("file",),
-    "evidence": ("lge", "ct", "cine", "eam"),
     "clinical": clinical_table.KEYS,
+    "evidence": ("lge", "ct", "cine", "eam"),
     "mesh": ("edge",),
     "tissue": tuple(REGIONS),
     "avoid": AVOIDED,
@@ -100,7 +101,8 @@ class Case:
     labels: vtwin name -> value in the segmentation (None: the file's own names); eam_path, ecg_path, record_path: None = not
     given; image_paths: by lge, ct and cine, files or folders;
     options: the rest of [eam] and [ecg]; tissue: "region/quantity" -> (low, high), equal where one value was given;
-    virtual_infarct and expect: tables passed through to who reads them.
+    virtual_infarct and expect: tables passed through to who reads them; clinical: recorded VTs, each with name, cycle_length_ms and
+    ecg_path (one of the two may be None).
     """
 
     path: Path
@@ -118,17 +120,18 @@ class Case:
     edge_mm: float = 2.0
     tissue: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     request: PlanRequest = field(default_factory=PlanRequest)
+    clinical: tuple[Mapping[str, Any], ...] = ()
     accept: tuple[str, ...] = ()
     expect: Mapping[str, Any] = field(default_factory=dict)
     truth_path: Path | None = None
     model_path: Path | None = None
     model_image_path: Path | None = None
-
-    def inputs(self) -> dict[str, str]:
-        """Content hash of the case and of every evidence file (not of the truth), by section, for run records and stage keys."""
     clinical_facts: Mapping[str, Any] | None = None
     """The [clinical] table as it stands (None: no such table); `clinical_files`: its record and facts."""
     clinical_files: Mapping[str, Path] = field(default_factory=dict)
+
+    def inputs(self) -> dict[str, str]:
+        """Content hash of the case and of every evidence file (not of the truth), by section, for run records and stage keys."""
         paths = {
             "case": self.path,
             "segmentation": self.labels_path,
@@ -137,10 +140,11 @@ class Case:
             "record": self.record_path,
             "model": self.model_path,
             **self.image_paths,
+            **{f"clinical_{name}": path for name, path in self.clinical_files.items()},
+            **{f"clinical_vt {k + 1}": vt["ecg_path"] for k, vt in enumerate(self.clinical)},
         }
         return {section: content_hash(path) for section, path in paths.items() if path is not None}
 
-            **{f"clinical_{name}": path for name, path in self.clinical_files.items()},
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
@@ -254,6 +258,23 @@ def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
     return PlanRequest(**given)
 
 
+def _clinical(rows: object, path: Path) -> tuple[dict[str, Any], ...]:
+    """Recorded VTs: name, cycle_length_ms, ecg_path."""
+    out: list[dict[str, Any]] = []
+    for k, row in enumerate(_is(rows, list, path, "clinical_vt")):
+        table = _is(row, dict, path, "clinical_vt")
+        check_keys(table, ("name", "cycle_length", "ecg"), path, "clinical_vt")
+        cycle = _positive(table["cycle_length"], "ms", path, "clinical_vt.cycle_length", 1000.0) if "cycle_length" in table else None
+        ecg = resolve(table["ecg"], path, "clinical_vt.ecg") if "ecg" in table else None
+        if cycle is None and ecg is None:
+            raise InputError(path, "clinical_vt", "has neither cycle_length nor ecg", "give at least one of them")
+        name = _is(table.get("name", f"clinical {k + 1}"), str, path, "clinical_vt.name")
+        if name in [vt["name"] for vt in out]:
+            raise InputError(path, "clinical_vt.name", f"{name!r} is given twice", "give each recorded VT its own name")
+        out.append({"name": name, "cycle_length_ms": cycle, "ecg_path": ecg})
+    return tuple(out)
+
+
 def _labels(table: Mapping[str, Any], path: Path) -> dict[str, int] | None:
     if "labels" not in table:
         return None
@@ -280,7 +301,7 @@ def load_case(path: str | Path) -> Case:
     """Read and check a case file. Raises InputError naming file, key, problem and remedy; no evidence is read."""
     path = Path(path)
     raw = _toml(path)
-    check_keys(raw, (*SECTIONS, "expect", "accept"), path, "")
+    check_keys(raw, (*SECTIONS, "clinical_vt", "expect", "accept"), path, "")
     tables = {name: _table(raw, name, path) for name in SECTIONS}
     if "eam" in tables["evidence"]:
         if "eam" in raw:
@@ -325,11 +346,14 @@ def load_case(path: str | Path) -> Case:
             _request(tables["plan"], path),
             avoid={name: lines_of(value, path, f"avoid.{name}") for name, value in tables["avoid"].items()},
         ),
+        clinical=_clinical(raw.get("clinical_vt", []), path),
         accept=_names(raw.get("accept", []), path, "accept"),
         expect=expect,
         truth_path=resolve(expect["truth"], path, "expect.truth") if "truth" in expect else None,
         model_path=network.get("model"),
         model_image_path=network.get("image"),
+        clinical_facts=tables["clinical"] if "clinical" in raw else None,
+        clinical_files={n: resolve(tables["clinical"][n], path, f"clinical.{n}") for n in clinical_table.FILES if n in tables["clinical"]},
     )
 
 
@@ -351,8 +375,6 @@ def _read_eam(case: Case, path: Path, volume: LabelVolume, notes: Notes) -> Elec
             raise InputError(
                 case.path, f"eam.{key}", f"{options[key]!r}, but {path.name} says {getattr(eam, key)!r}", "correct one of them"
             )
-        clinical_facts=tables["clinical"] if "clinical" in raw else None,
-        clinical_files={n: resolve(tables["clinical"][n], path, f"clinical.{n}") for n in clinical_table.FILES if n in tables["clinical"]},
     return eam
 
 

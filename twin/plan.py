@@ -73,6 +73,8 @@ class Circuit:
     """Where in the wall the isthmus runs: endo, mid, epi, transmural or unknown."""
     figure_of_eight: bool = False
     cycle_variation_ms: float = 0.0
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """What else was asked of it: settled cycle, entrainment, pace-maps. Numbers, words and truth values only."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class Plan:
     """Key of this file -> which stage and which input made the number (`vtwin plan --explain KEY`)."""
     channels: Sequence[Mapping[str, Any]] = ()
     """Potential channels through the scar, from geometry and conduction alone, and which circuits use them."""
+    clinical_vts: Sequence[Mapping[str, Any]] = ()
+    """Recorded VTs of the case: which simulated one each is like, or that none matches."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionary in the layout of `plan.json`."""

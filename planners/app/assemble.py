@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meshing.sites import pacing_sites
+from planners.app.clinical import ClinicalTwin
 from planners.calibration import Calibration
 from planners.circuits.channels import potential_channels
 from planners.lesions.avoid import statements
@@ -29,12 +30,17 @@ ALWAYS = (
 
 SOURCES = {
     "patient": "the case file; stage evidence",
+    "patient.clinical": "the [clinical] table: published priors, updated by each piece of evidence (twin/calibrate/evidence_priors.py)",
+    "patient.clinical.risk": "published scores from the case's facts (twin/records/scores), and stage outcome; labelled, never combined",
     "mesh": "labels named in the case; stage mesh (isosurface stuffing, Labelle and Shewchuk 2007)",
     "tissue": "map and ECG named in the case; stage tissue (registration, eikonal fit with log-normal priors, Laplace approximation)",
     "inductions": "stage induction: programmed stimulation of the mode of the tissue posterior with the re-excitable eikonal model",
     "circuits": "activation logs of stage induction: parents of each activation traced back over one cycle",
     "circuits.cycle_length_ms": "median interval between activations of the circuit's own nodes; stage induction",
     "circuits.isthmus_width_mm": "shortest cut through conducting tissue across the circuit inside scar; stage induction",
+    "circuits.evidence": "stage evidence: the tachycardia started again, left to settle, paced 10-30 ms faster from its isthmus and the "
+    "remotest pacing site; pace-maps of the quiet heart at its cycle (planners/pacing/entrain.py)",
+    "clinical_vts": "stage evidence: mean correlation of the leads over one cycle, and difference of the settled cycle lengths",
     "targets": "stage lesions: sets proposed by each strategy, re-tested with the whole protocol, smallest non-inducible one chosen",
     "alternatives": "stage lesions: every set that was tested, and the standard strategies that it is compared with",
     "alternatives.minutes": "lesions times seconds per lesion, and access to each surface; values chosen here (planners/lesions/scores.py)",
@@ -103,6 +109,15 @@ def _limits(patient: Patient, calibration: Calibration, request: PlanRequest, pl
     return [*limits, *plan.notes, *patient.notes]
 
 
+def unmatched(clinical: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One limit for each recorded VT that no simulated one is like: the plan may not treat it."""
+    return [
+        f"The recorded VT {vt['name']!r} was not found again: {vt['verdict']}. This plan may not treat it."
+        for vt in clinical
+        if not vt["match"]
+    ]
+
+
 def assemble(
     patient: Patient,
     virtual: Sequence[str],
@@ -113,8 +128,11 @@ def assemble(
     outcome: Outcome,
     request: PlanRequest,
     record: RunRecord,
+    clinical: Sequence[Mapping[str, Any]] = (),
+    informed: ClinicalTwin | None = None,
 ) -> Plan:
     """Put the plan together; the run record goes in without its times, so that equal runs give equal bytes."""
+    informed = informed or ClinicalTwin()
     evidence = {
         "segmentation": patient.labels.source,
         "map": patient.eam.source if patient.eam else None,
@@ -122,7 +140,7 @@ def assemble(
         "record": dict(patient.record.value) if patient.record else None,
     }
     return Plan(
-        patient={"name": patient.name, "virtual": list(virtual), "evidence": evidence},
+        patient={"name": patient.name, "virtual": list(virtual), "evidence": evidence, "clinical": informed.as_dict(outcome.as_dict())},
         mesh=_mesh(calibration.twin.mesh),
         tissue=_tissue(calibration.twin.tissue),
         inductions=run.inductions,
@@ -130,10 +148,11 @@ def assemble(
         targets=lesions.targets,
         alternatives=lesions.alternatives,
         outcome={**outcome.as_dict(), "lesion_volume_ml": round(lesions.volume_ml, 4), "non_inducible_at_mode": lesions.non_inducible},
-        limits=_limits(patient, calibration, request, lesions),
+        limits=_limits(patient, calibration, request, lesions) + unmatched(clinical) + list(informed.notes),
         run=record.as_dict(timed=False),
         sources=SOURCES,
         channels=potential_channels(calibration.twin.mesh, calibration.twin.tissue.velocities(), circuits),
+        clinical_vts=clinical,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from meshing.anatomy import complete
 from meshing.mesh_labels import mesh_heart
 from planners.app.console import Console
 from planners.calibration import Calibration, calibrate
+from planners.circuit_evidence import CircuitEvidence, TachycardiaEcgs, gather_evidence
 from planners.circuits import Reentry, collect
 from planners.circuits.episode import Collected
 from planners.lesions.result import LesionPlan
@@ -83,8 +84,38 @@ class Line:
             return induce(calibration.twin, protocol, request.sites, settings, folder=folder, progress=self._sites, threads=self.threads)
 
         run = self.stages.run("induction", key, pace, lambda value, folder: None, pace, f"Induction, protocol {protocol.name}")
-        found = collect(Reentry.of(calibration.twin.mesh), run.inductions, run.episodes, ())
+        alike = TachycardiaEcgs(calibration.twin.mesh).likeness
+        found = collect(Reentry.of(calibration.twin.mesh), run.inductions, run.episodes, (), alike)
         return replace(run, inductions=found.inductions), found
+
+    def evidence(
+        self,
+        calibration: Calibration,
+        found: Collected,
+        recorded: Sequence[Mapping[str, Any]],
+        request: PlanRequest,
+        settings: PacingSettings,
+    ) -> CircuitEvidence:
+        """Entrainment, pace-maps and 12-lead ECG of every circuit, and which recorded VT it is like."""
+        asked = [{**vt, "cycle": None if vt["cycle"] is None else content_hash(vt["cycle"])} for vt in recorded]
+        key = content_hash(VERSION, "evidence", self.stages.keys["induction"], asked)
+        return self.stages.run(
+            "evidence",
+            key,
+            lambda folder: gather_evidence(
+                calibration.twin,
+                load_protocol(request.protocol),
+                found.circuits,
+                found.episodes,
+                recorded,
+                settings,
+                progress=self._sites,
+                threads=self.threads,
+            ),
+            lambda value, folder: value.save(folder),
+            CircuitEvidence.load,
+            "Circuits: entrainment, pace-maps, ECG",
+        )
 
     def lesions(
         self, calibration: Calibration, run: InductionRun, circuits: Sequence[Circuit], request: PlanRequest, settings: PacingSettings
@@ -123,7 +154,10 @@ class Line:
 
 
 def _plain(settings: PacingSettings) -> Any:
-    return {"solver": asdict(settings.solver), "ensemble": [list(pair) for pair in settings.ensemble]}
+    plain: dict[str, Any] = {"solver": asdict(settings.solver), "ensemble": [list(pair) for pair in settings.ensemble]}
+    if settings.tables is not None:
+        plain["tables"] = {name: [table.di_ms.tolist(), table.apd_ms.tolist()] for name, table in settings.tables.items()}
+    return plain
 
 
 def _evidence(patient: Patient) -> list[NDArray[Any] | bytes | str]:

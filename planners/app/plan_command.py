@@ -13,23 +13,27 @@ from typing import Any
 import numba
 
 from planners.app import assemble, expect, waves
+from planners.app.clinical import clinical_twin
 from planners.app.console import Console
 from planners.app.evidence import gather
 from planners.app.output import claim, finish
 from planners.app.pipeline import Line
+from planners.circuit_evidence import recorded_vts
 from planners.finished import load_plan
 from planners.overlay import export as write_overlay
-from planners.pacing.induce import PacingSettings
 from planners.pacing.protocol import load_protocol
 from planners.report.build import write_report
+from planners.report.cards import circuit_lines
 from planners.report.pdf import write_pdf
 from planners.report.story import Story
 from planners.report.summary import headline
 from twin.atomic import write_json
 from twin.case import Case, load_case
 from twin.errors import InputError
+from twin.io.notes import Notes
 from twin.io.vtu import write_vtu
 from twin.patient import Patient
+from twin.records.clinical import read_clinical
 from twin.run import RunRecord
 from twin.stages import Stages
 
@@ -39,6 +43,8 @@ SECONDS_PER_NODE = 5e-3
 
 def _identity(command: str, case: Case, seed: int) -> dict[str, Any]:
     settings = {"edge_mm": case.edge_mm, "accept": list(case.accept), "tissue": dict(case.tissue), "request": asdict(case.request)}
+    if case.clinical:
+        settings["clinical_vts"] = [{"name": vt["name"], "cycle_length_ms": vt["cycle_length_ms"]} for vt in case.clinical]
     return {"command": command, "seed": seed, "inputs": case.inputs(), "settings": settings}
 
 
@@ -67,6 +73,9 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     case = load_case(path)
     load_protocol(case.request.protocol)
     if dry_run:
+        recorded_vts(case.clinical, Notes(case.accept))
+        if case.clinical_facts is not None:
+            read_clinical(case.clinical_facts, case.clinical_files, case.path)
         with tempfile.TemporaryDirectory() as folder:
             return _dry_run(case, _begin(case, Path(folder), console), console)
     identity = _identity("plan", case, seed)
@@ -74,27 +83,32 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
         console.progress(f"{out} holds this run: finished stages are reused")
     _say_if_compiling(console)
     patient = _begin(case, out / "stages", console)
+    recorded = recorded_vts(case.clinical, Notes(case.accept))
     virtual = _virtual(case, patient)
+    informed = clinical_twin(case, patient, console.progress)
+    case = informed.case(case)
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     line = _line(out, console, seed)
-    settings = PacingSettings()
+    settings = informed.settings()
     mesh = line.mesh(patient, case.edge_mm)
     calibration = line.calibration(mesh, patient, case)
     run, found = line.induction(calibration, case.request, settings)
+    evidence = line.evidence(calibration, found, recorded, case.request, settings)
     lesions = line.lesions(calibration, run, found.circuits, case.request, settings)
     result = line.outcome(calibration, lesions, run, case.request, settings)
     record = RunRecord("plan", seed, identity["inputs"], identity["settings"], line.stages.keys, started=started, wall_s=line.stages.wall_s)
-    made = assemble.assemble(patient, virtual, calibration, run, lesions.circuits or found.circuits, lesions, result, case.request, record)
+    circuits = evidence.on(lesions.circuits or found.circuits)
+    made = assemble.assemble(
+        patient, virtual, calibration, run, circuits, lesions, result, case.request, record, evidence.clinical, informed
+    )
     console.progress("Report and overlays ...")
-    episode = next(iter(found.episodes.values()), None)
-    ecg_time, ecg = waves.vt_ecg(calibration, episode) if episode is not None else (None, None)
     story = Story(
         plan=made,
         mesh=mesh.with_region(lesions.blocked, "lesion"),
         calibration=calibration,
         waves=waves.waves(calibration, found.episodes, lesions, case.request, settings),
-        vt_ecg=ecg,
-        vt_ecg_time_ms=ecg_time,
+        vt_ecgs=evidence.ecgs,
+        recorded=recorded,
         virtual=virtual,
     )
     write_json(out / "plan.json", made.as_dict())
@@ -106,6 +120,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     finish(out, identity, {**record.as_dict(), "expect_missed": missed})
     lines = [
         headline(story),
+        *circuit_lines(made),
         f"report: {out / 'report.html'}",
         f"plan:   {out / 'plan.json'}",
         *(f"expected, but not met: {m}" for m in missed),
@@ -155,8 +170,10 @@ def induce(path: Path, out: Path, console: Console, *, seed: int, fresh: bool) -
     claim(out, identity, fresh)
     patient = _begin(case, out / "stages", console)
     line = _line(out, console, seed)
+    informed = clinical_twin(case, patient, console.progress)
+    case = informed.case(case)
     mesh = line.mesh(patient, case.edge_mm)
-    run, found = line.induction(line.calibration(mesh, patient, case), case.request, PacingSettings())
+    run, found = line.induction(line.calibration(mesh, patient, case), case.request, informed.settings())
     value = {"inductions": [asdict(i) for i in run.inductions], "circuits": [asdict(c) for c in found.circuits]}
     write_json(out / "inductions.json", value)
     finish(out, identity, RunRecord("induce", seed, identity["inputs"], identity["settings"], line.stages.keys).as_dict())

@@ -1,4 +1,4 @@
-"""The waves and the ECG that a report shows: the VT as it circles, and the same stimulation after the lesions."""
+"""The waves that a report shows: the VT as it circles, and the same stimulation after the lesions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from meshing.electrodes import electrodes
 from planners.calibration import Calibration
+from planners.circuit_evidence import stimuli_ms
 from planners.circuits.episode import Episode
 from planners.lesions.result import LesionPlan
 from planners.pacing.induce import PacingSettings, model_of, stimulus_sites
 from planners.pacing.protocol import load_protocol
 from planners.report.story import Wave
-from solvers.ecg import LeadField
 from twin.experiment import Activations
 from twin.plan import PlanRequest
 
@@ -35,13 +34,8 @@ def same_beat_after(calibration: Calibration, episode: Episode, plan: LesionPlan
     protocol = load_protocol(request.protocol)
     nodes = stimulus_sites(calibration.twin, protocol, [episode.site])[episode.site]
     model = model_of(calibration.twin, settings, blocked=plan.blocked)
-    drive = next(d for d in protocol.drives if d.cycle_ms == episode.cycle_ms)
-    beats = [k * drive.cycle_ms for k in range(drive.computed_beats)]
-    last = beats[-1]
-    times = list(beats)
-    for coupling in episode.coupling_ms:
-        last += coupling
-        times.append(last)
+    times = stimuli_ms(protocol, episode)
+    last = times[-1]
     _, log = model.run(model.rest(), [(t, nodes) for t in times], last + 600.0)
     late = log.activations.activation_ms >= last - 1e-6
     kept = Activations(log.activations.node[late], log.activations.activation_ms[late] - last, log.activations.recovery_ms[late])
@@ -64,26 +58,3 @@ def waves(
     rhythm = calibration.arrival_ms - float(np.nanmin(calibration.arrival_ms))
     shown.append(Wave("Recorded rhythm, as the twin has it", np.where(np.isfinite(rhythm), rhythm, np.nan)))
     return shown
-
-
-def vt_ecg(calibration: Calibration, episode: Episode) -> tuple[Array, Array]:
-    """Simulated ECG over two cycles of a VT: time (t,) ms, leads (12, t) mV; beats add up, since the volume conductor is linear."""
-    mesh = calibration.twin.mesh
-    field = LeadField(mesh, electrodes(mesh))
-    end = float(episode.log.activation_ms.max())
-    time = np.arange(end - 2.0 * episode.cycle_length_ms, end, 2.0)
-    total = np.zeros((12, len(time)))
-    order = np.argsort(episode.log.activation_ms, kind="stable")
-    node, at, off = (values[order] for values in (episode.log.node, episode.log.activation_ms, episode.log.recovery_ms))
-    rank = np.zeros(len(node), np.int64)
-    count = np.zeros(mesh.n_points, np.int64)
-    for i, n in enumerate(node):
-        rank[i] = count[n]
-        count[n] += 1
-    for beat in range(int(rank.max()) + 1):
-        mine = rank == beat
-        arrival, apd = np.full(mesh.n_points, np.inf), np.zeros(mesh.n_points)
-        arrival[node[mine]] = at[mine]
-        apd[node[mine]] = off[mine] - at[mine]
-        total += field.qrst(arrival, apd, time)
-    return time - time[0], total - total.mean(axis=1, keepdims=True)

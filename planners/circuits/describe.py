@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +26,10 @@ SAME_PLACE = Param(
 SAME_CYCLE = Param(
     0.10, "", 0.05, 0.15, "cycle lengths within this share are one tachycardia; our choice, twice the cycle tolerance of the protocols"
 )
+OTHER_ECG = Param(
+    0.70, "1", 0.5, 0.85, "chosen here: below this likeness of the 12-lead ECGs one isthmus has two exits, so two tachycardias"
+)
+SAME_ECG = Param(0.95, "1", 0.90, 0.98, "chosen here: from this likeness on, isthmuses up to the upper end of SAME_PLACE apart are one")
 STEP_MM = 1.5
 SMOOTH_MM = 3.0
 
@@ -108,24 +112,33 @@ def second_loop(
     return False
 
 
-def same(a: Circuit, b: Circuit) -> bool:
-    """True if two circuits are one tachycardia: isthmus in one place, run in one direction, cycle lengths within 10 %."""
+def same(a: Circuit, b: Circuit, likeness: float | None = None) -> bool:
+    """True if two circuits are one tachycardia: isthmus in one place, run in one direction, cycle lengths within 10 %.
+
+    likeness: mean correlation of their 12-lead ECGs where it is known: unlike ones are two, very like ones may lie a little further apart.
+    """
     centres = np.linalg.norm(np.subtract(a.centre_mm, b.centre_mm))
     along_a, along_b = (np.subtract(c.isthmus_mm[-1], c.isthmus_mm[0]) for c in (a, b))
     cycle = abs(a.cycle_length_ms - b.cycle_length_ms) <= float(SAME_CYCLE) * max(a.cycle_length_ms, b.cycle_length_ms)
-    return bool(centres <= float(SAME_PLACE) and along_a @ along_b >= 0 and cycle)
+    near = float(SAME_PLACE)
+    if likeness is not None:
+        near = 0.0 if likeness < float(OTHER_ECG) else SAME_PLACE.high if likeness >= float(SAME_ECG) else near
+    return bool(centres <= near and along_a @ along_b >= 0 and cycle)
 
 
-def merge(known: Sequence[Circuit], found: Sequence[Circuit]) -> tuple[list[Circuit], list[str]]:
+def merge(
+    known: Sequence[Circuit], found: Sequence[Circuit], likeness: Callable[[Circuit], float | None] = lambda other: None
+) -> tuple[list[Circuit], list[str]]:
     """Add found circuits to the known ones: equal ones become one with the sites of both, new ones get the next id VT1, VT2, ...
 
+    likeness: of the 12-lead ECG of what was found with that of a known circuit, None where it is not known.
     Returns the merged list and, for each found circuit, the id it went under.
     """
     out = list(known)
     ids: list[str] = []
     for circuit in found:
         for k, other in enumerate(out):
-            if same(other, circuit):
+            if same(other, circuit, likeness(other)):
                 out[k] = replace(other, sites=tuple(dict.fromkeys((*other.sites, *circuit.sites))))
                 ids.append(other.id)
                 break

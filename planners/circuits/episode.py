@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planners.circuits.describe import Reentry, describe, merge
@@ -31,8 +31,17 @@ class Collected:
     undescribed: int
 
 
-def collect(reentry: Reentry, inductions: Sequence[Induction], episodes: Sequence[Episode], known: Sequence[Circuit] = ()) -> Collected:
-    """Describe every episode's circuit, merge equal ones (with the known ones too) and name them in the inductions."""
+def collect(
+    reentry: Reentry,
+    inductions: Sequence[Induction],
+    episodes: Sequence[Episode],
+    known: Sequence[Circuit] = (),
+    alike: Callable[[Episode, Episode], float] | None = None,
+) -> Collected:
+    """Describe every episode's circuit, merge equal ones (with the known ones too) and name them in the inductions.
+
+    alike: likeness of the 12-lead ECGs of two episodes, for circuits that have an episode here; place and cycle length decide without.
+    """
     circuits = list(known)
     ids: dict[tuple[str, tuple[float, ...], float], str] = {}
     first: dict[str, Episode] = {}
@@ -42,7 +51,11 @@ def collect(reentry: Reentry, inductions: Sequence[Induction], episodes: Sequenc
         if circuit is None:
             lost += 1
             continue
-        circuits, (name,) = merge(circuits, [circuit])
+
+        def likeness(other: Circuit, mine: Episode = episode) -> float | None:
+            return alike(first[other.id], mine) if alike and other.id in first else None
+
+        circuits, (name,) = merge(circuits, [circuit], likeness)
         ids[(episode.site, episode.coupling_ms, episode.cycle_length_ms)] = name
         first.setdefault(name, episode)
     named = tuple(replace(i, circuit=ids.get((i.site, i.coupling_ms, i.cycle_length_ms or 0.0))) if i.induced else i for i in inductions)

@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from planners.report import charts, pictures, summary, viewer
+from planners.report import cards, charts, pictures, summary, viewer
 from planners.report.palette import TISSUE
 from planners.report.story import Story, Wave
 from twin.atomic import dumps, write_text
@@ -154,7 +154,7 @@ def html(story: Story) -> str:
         wave_groups=[_wave_group(story, wave) for wave in story.waves],
         plan_pictures=_base64(pictures.plan(story)) if story.plan.targets else [],
         alternative_keys=_columns(story.plan.alternatives),
-        vt_ecg=Markup(charts.vt_ecg(story)),
+        cards=cards.cards(story),
         velocity_chart=Markup(charts.velocities(story)),
         tissue_rows=_tissue_rows(story),
         map_fit=Markup(charts.map_fit(story)),

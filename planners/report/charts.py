@@ -74,11 +74,8 @@ def sinus_ecg(story: Story) -> str:
     return _svg(lambda figure: _leads(figure, series), 9.0, 4.6)
 
 
-def vt_ecg(story: Story) -> str:
-    """Simulated twelve-lead ECG of the first VT; empty when nothing was induced."""
-    if story.vt_ecg is None or story.vt_ecg_time_ms is None:
-        return ""
-    series = [(story.vt_ecg_time_ms, story.vt_ecg, MODEL, "twin")]
+def twelve(series: list[tuple[Array, Array, str, str]]) -> str:
+    """Twelve leads of one or more ECGs; each is (time_ms (t,), (12, t) mV, colour, label)."""
     return _svg(lambda figure: _leads(figure, series), 9.0, 4.6)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from planners.circuits.likeness import STEP_MS
 from planners.report import charts, pictures, summary
 from planners.report.story import Story
 from twin.atomic import write_bytes
@@ -170,9 +171,10 @@ def _second(story: Story) -> _Sheet:
         ]
         head = ("Strategy (* chosen)", "Lesions", "mL", "Minutes", "Non-inducible", "Best in")
         sheet.table(head, rows, (0.28, 0.1, 0.08, 0.1, 0.14, 0.3))
-    if story.vt_ecg is not None and story.vt_ecg_time_ms is not None and sheet.y > 0.36:
+    first = next(iter(story.vt_ecgs.values()), None)
+    if first is not None and sheet.y > 0.36:
         sheet.heading("Simulated ECG of the VT (two cycles; shapes count, amplitudes do not)")
-        series = [(story.vt_ecg_time_ms, story.vt_ecg, charts.MODEL, "twin")]
+        series = [(STEP_MS * np.arange(first.shape[1], dtype=np.float64), first, charts.MODEL, "twin")]
         sheet.chart(lambda figure, box: charts.leads_in(figure, box, series), 0.26)
     return sheet
 

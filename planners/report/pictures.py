@@ -11,6 +11,7 @@ from planners.report.palette import CIRCUIT, SITE, TARGET, activation_colours, t
 from planners.report.raster import Camera, Shape, render, sphere, tube
 from planners.report.story import Story, Wave
 from twin.mesh import HeartMesh
+from twin.plan import Circuit
 
 Array = NDArray[np.float64]
 
@@ -104,6 +105,21 @@ def plan(story: Story) -> dict[str, bytes]:
         "Targets (blue) and circuit (orange), outer wall clear": render([endo, glass, *marks, *sites], outer),
         "Targets and circuit on the LV endocardium, seen from the cavity": render([inside, *marks], inner),
     }
+
+
+def circuit(story: Story, shown: Circuit) -> bytes:
+    """One circuit through a clear outer wall: its path, its isthmus thicker, entrance and exit; PNG bytes."""
+    mesh = story.calibration.twin.mesh
+    glass = _surface(mesh, ("epi",), np.full((mesh.n_points, 3), 0.75), 0.18)
+    endo = _surface(mesh, ("lv_endo", "rv_endo"), tissue_colours(mesh))
+    marks = [
+        tube(np.asarray(line, float), radius, CIRCUIT) for line, radius in ((shown.path_mm, 0.8), (shown.isthmus_mm, 1.8)) if len(line) > 2
+    ]
+    marks += [
+        sphere(np.asarray(shown.entrance_mm, float), 2.6, (1.0, 1.0, 1.0)),
+        sphere(np.asarray(shown.exit_mm, float), 2.6, (0.1, 0.1, 0.1)),
+    ]
+    return render([endo, glass, *marks], camera(mesh), 480, 420)
 
 
 def _inducing_sites(story: Story) -> list[Array]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,9 @@ class Story:
     mesh: HeartMesh
     calibration: Calibration
     waves: Sequence[Wave]
-    vt_ecg: Array | None = None
-    vt_ecg_time_ms: Array | None = None
+    vt_ecgs: Mapping[str, Array] = field(default_factory=dict)
+    """Circuit -> two cycles of its simulated 12-lead ECG, (12, t) mV every `planners.circuits.likeness.STEP_MS`."""
+    recorded: Sequence[Mapping[str, Any]] = ()
+    """Recorded VTs: name, cycle_length_ms, cycle (12, k) or None."""
     virtual: Sequence[str] = ()
     """What in this case is not from a patient (anatomy, infarct, map ...)."""
