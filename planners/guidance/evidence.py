@@ -213,7 +213,9 @@ def warnings(state: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{points['low_voltage_on_healthy']} new points of low voltage lie on tissue that counts as healthy: plan again with them."
         )
-    if vt and vt["match"] is None:
+    if vt and vt["cycle_length_ms"] is None:
+        lines.append(f"The new VT was {vt['verdict']}.")
+    elif vt and vt["match"] is None:
         lines.append(f"The new VT is not one of the plan ({vt['verdict']}): the targets that are left may not treat it.")
     elif vt:
         lines.append(f"The new VT is {vt['match']} ({vt['verdict']}).")
