@@ -272,6 +272,7 @@ class _Run:
             self.size = push(self.heap_time, self.heap_node, self.size, state.trial_ms[v], v)
         self.factor = kernel.last_factors(model._cv, model._di_min, model.weights, state.time_ms, state.end_before_ms)
         self.row = np.full(n, -1, np.int32)
+        self.asked, self.answer = np.full(n, -1, np.int64), np.empty(n)
         self.lap_ms, self.laps = np.zeros(n), np.zeros(n, np.int32)
         self.book = _Book.of(4 * n)
 
@@ -305,7 +306,7 @@ class _Run:
             why, self.size, node = kernel.advance(
                 geometry.start, geometry.around, geometry.tets, m._length2, m._longest, m._apd, m._cv, m._di_min, m.weights,
                 s.time_ms, s.end_ms, s.ready_ms, s.end_before_ms, s.ready_before_ms, s.trial_ms, s.cause, s.lag_ms,
-                s.trial_lag_ms, s.held, s.stopped, self.factor,
+                s.trial_lag_ms, s.held, s.stopped, self.factor, self.asked, self.answer,
                 self.heap_time, self.heap_node, self.size, self.row, book.node, book.time, book.end, book.parent, book.cause, book.counts,
                 self.lap_ms, self.laps, until, s.last_stimulus_ms, settings.wait_ms, settings.extension_ms, threshold,
                 laps, tolerance, self.room,

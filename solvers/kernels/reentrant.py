@@ -174,6 +174,8 @@ def advance(
     held: NDArray[np.bool_],
     stopped: NDArray[np.bool_],
     factor_of: NDArray[np.float64],
+    asked: NDArray[np.int64],
+    answer: NDArray[np.float64],
     heap_time: NDArray[np.float64],
     heap_node: NDArray[np.int32],
     size: int,
@@ -198,9 +200,14 @@ def advance(
     """Go on until a time, an empty queue, or `max_laps` like cycles at one node; returns (why it stopped, heap size, node of the laps).
 
     counts (4,): blocked, waited, corrected, rows of the log. held, stopped (n,): a wait or a block was counted since the last
-    firing. factor_of (n,): velocity factor of each node's last firing. room: the most entries that one firing may add to the heap.
+    firing. factor_of (n,): velocity factor of each node's last firing. asked, answer (n,): scratch, asked -1 before the first call of a
+    run; a neighbour's factor is looked up once per firing, not once per tetrahedron. room: the most entries that one firing may add to the heap.
     LOG_FULL and HEAP_FULL: give larger arrays and call again.
     """
+    slowest = np.inf
+    for r in range(cv.shape[0]):
+        for i in range(cv.shape[1]):
+            slowest = min(slowest, float(cv[r, i]))
     while size > 0 and heap_time[0] <= until:
         if counts[FIRED] == len(log_node):
             return LOG_FULL, size, -1
@@ -238,11 +245,13 @@ def advance(
         if k >= 0:
             log_time[k], log_end[k], log_cause[k] = tp, end[p], parent
             log_parent[k] = parent if parent < 0 else (row[parent] if row[parent] >= 0 else OLDER)
+        asks = 2 * (2 * counts[FIRED] + counts[CORRECTED])
         for j in range(start[p], start[p + 1]):
             e = around[j]
             ip = 0
             while tets[e, ip] != p:
                 ip += 1
+            widest = GATE_SLACK * longest[e] / slowest
             for step in range(1, 4):
                 iv = (ip + step) & 3
                 v = tets[e, iv]
@@ -255,11 +264,16 @@ def advance(
                     again = apart <= gate
                     if apart <= gate + wait and (not again or threshold < 0.0):
                         continue
+                tq, tr = time[tets[e, iq]], time[tets[e, ir]]
+                # no gate is wider than the widest: what comes after v's own firing in it cannot make it earlier
+                if again and time[v] <= tp and (time[v] <= tq or tp - tq > widest) and (time[v] <= tr or tp - tr > widest):
+                    continue
                 rest_from = end_before[v] if again else end[v]
                 may_from = ready_before[v] if again else ready[v]
-                factor = look_up(cv, di_min, weights, v, tp - rest_from)
+                if asked[v] != asks + again:
+                    asked[v], answer[v] = asks + again, look_up(cv, di_min, weights, v, tp - rest_from)
+                factor = answer[v]
                 gate = GATE_SLACK * longest[e] / factor
-                tq, tr = time[tets[e, iq]], time[tets[e, ir]]
                 if abs(tp - tq) > gate:
                     tq = np.inf
                 if abs(tp - tr) > gate:
@@ -273,7 +287,7 @@ def advance(
                     if abs(second - factor) > CV_MOVED * factor:
                         t = arrival(length2, e, iv, ip, iq, ir, tp, tq, tr, 1.0 / (second * second))
                 waits = t < may_from
-                late = lag[p] * np.exp(-max(t - tp, 0.0) / LAG_MS)
+                late = lag[p] * np.exp(-max(t - tp, 0.0) / LAG_MS) if lag[p] > 0.0 else 0.0
                 if waits:
                     if again:
                         t = may_from
