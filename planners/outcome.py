@@ -157,13 +157,15 @@ def outcome(
         )
 
     names = ("without", "with") if plan.blocked.any() else ("without",)
+    known_before = _of_the_mode(run, plan, names[-1])
     before: list[bool] = []
     after: list[InductionRun] = []
     stopped = "all samples were paced" if count else "there are no samples"
     for start in range(0, count, BATCH):
-        tasks = [(sample, name) for sample in range(start, min(start + BATCH, count)) for name in names]
-        runs = dict(zip(tasks, _in_pool(paced, tasks, threads, stop, progress), strict=True))
-        for sample in dict.fromkeys(sample for sample, _ in tasks):
+        samples = range(start, min(start + BATCH, count))
+        tasks = [(sample, name) for sample in samples for name in names if (sample, name) not in known_before]
+        runs = known_before | dict(zip(tasks, _in_pool(paced, tasks, threads, stop, progress), strict=True))
+        for sample in samples:
             before.append(not runs[sample, "without"].induced)
             after.append(runs[sample, names[-1]])
         if len(before) < count and (why := decided(Probability.of([not r.induced for r in after]))):
@@ -177,6 +179,17 @@ def outcome(
     residual = tuple(c for c in known if c.id in left)
     share = Probability.of([not r.induced for r in after])
     return Outcome(share, Probability.of(before), sites, protocol.name, residual, stopped)
+
+
+def _of_the_mode(run: InductionRun, plan: LesionPlan, last: str) -> dict[tuple[int, str], InductionRun]:
+    """What is known of sample 0, the mode, from the stages before: it induced from these sites, and with sufficient lesions from none.
+
+    A re-test that did not end without an induction may have stopped at another site, so it is paced again.
+    """
+    known = {(0, "without"): run} if run.induced else {}
+    if last == "with" and plan.non_inducible:
+        known[0, "with"] = InductionRun(run.protocol, plan.inductions, (), 0)
+    return known
 
 
 def decided(share: Probability) -> str:
