@@ -10,6 +10,7 @@
 [evidence]      lge, ct, cine                             (DICOM folder, zip or file, .nrrd, .nii, .nii.gz, .mha)
                 eam = { file = ..., map = ... }           (the same as [eam])
 [mesh]          edge = "2 mm"
+[substrate]     fuse = true: regions from voltage, enhancement, thickness and labels together (else these are compared, labels count)
 [tissue.REGION] cv_longitudinal = "0.6 m/s", or ["0.4 m/s", "0.8 m/s"] for a range; cv_transverse, conductivity_*
 [plan]          protocol, sites, strategies, compare, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples,
                 energy = { source = "rf", ablation_index = 500 } (in place of the two sizes),
@@ -68,6 +69,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "clinical": clinical_table.KEYS,
     "evidence": ("lge", "ct", "cine", "eam"),
     "mesh": ("edge",),
+    "substrate": ("fuse",),
     "tissue": tuple(REGIONS),
     "avoid": AVOIDED,
     "plan": (
@@ -118,6 +120,7 @@ class Case:
     image_paths: Mapping[str, Path] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     edge_mm: float = 2.0
+    fuse_substrate: bool = False
     tissue: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     request: PlanRequest = field(default_factory=PlanRequest)
     clinical: tuple[Mapping[str, Any], ...] = ()
@@ -341,6 +344,7 @@ def load_case(path: str | Path) -> Case:
         image_paths={name: resolve(value, path, f"evidence.{name}", folder=True) for name, value in tables["evidence"].items()},
         options={name: _options(tables[name], path, name) for name in ("segmentation", "eam", "ecg")},
         edge_mm=_positive(tables["mesh"].get("edge", 2.0), "mm", path, "mesh.edge", 10.0),
+        fuse_substrate=_is(tables["substrate"].get("fuse", False), bool, path, "substrate.fuse"),
         tissue=_tissue(tables["tissue"], path),
         request=replace(
             _request(tables["plan"], path),

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from meshing.anatomy import complete
 from meshing.mesh_labels import mesh_heart
 from planners.app.console import Console
-from planners.calibration import Calibration, calibrate
+from planners.calibration import Calibration, calibrate, substrate
 from planners.circuit_evidence import CircuitEvidence, TachycardiaEcgs, gather_evidence
 from planners.circuits import Reentry, collect
 from planners.circuits.episode import Collected
@@ -22,7 +23,10 @@ from planners.outcome import Outcome, outcome
 from planners.pacing.engine import InductionRun
 from planners.pacing.induce import PacingSettings, induce
 from planners.pacing.protocol import load_protocol
+from twin.calibrate.registration import Registration
+from twin.calibrate.substrate import Fused
 from twin.case import Case
+from twin.errors import InputError
 from twin.mesh import HeartMesh
 from twin.patient import Patient
 from twin.plan import Circuit, PlanRequest
@@ -62,17 +66,52 @@ class Line:
         )
 
     def calibration(self, mesh: HeartMesh, patient: Patient, case: Case) -> Calibration:
-        """Map and ECG to a twin with a tissue posterior."""
+        """Map and ECG to a twin with a tissue posterior; its mesh has the fused regions where the case asks for them."""
         infarct = case.virtual_infarct is not None
-        key = content_hash(VERSION, "tissue", self.stages.keys["mesh"], *_evidence(patient), dict(case.tissue), infarct, self.seed)
-        return self.stages.run(
+        fused = self.substrate(mesh, patient, None) if case.fuse_substrate and not infarct else None
+        if fused is not None:
+            mesh = fused.regions(mesh)
+        given = substrate.lge_prior(patient) | dict(case.tissue)
+        key = content_hash(VERSION, "tissue", self.stages.keys["mesh"], *_evidence(patient), given, infarct, self.seed, mesh.region)
+        found = self.stages.run(
             "tissue",
             key,
-            lambda folder: calibrate(mesh, patient, case.tissue, self.seed, lambda line: self.console.progress(f"  {line} ..."), infarct),
+            lambda folder: calibrate(mesh, patient, given, self.seed, lambda line: self.console.progress(f"  {line} ..."), infarct),
             lambda value, folder: value.save(folder),
             Calibration.load,
             "Registration and tissue",
         )
+        if fused is None and not infarct:
+            # a virtual infarct is in no map and no image: there is nothing to compare it with
+            fused = self.substrate(mesh, patient, found.registration)
+            return found if fused is None else substrate.with_substrate(found, fused, used=False)
+        return found if fused is None else substrate.with_substrate(found, fused, used=True)
+
+    def substrate(self, mesh: HeartMesh, patient: Patient, registration: Registration | None) -> Fused | None:
+        """Scar and border zone from all sources; None where there is but one."""
+        images = [image.value.data for image in (patient.lge, patient.ct) if image is not None]
+        voltage = patient.eam is not None and (np.isfinite(patient.eam.value.bipolar_mv).any() or len(patient.eam.value.unipolar_mv) > 0)
+        if not images and not voltage:
+            return None
+        unipolar = patient.eam.value.unipolar_mv if patient.eam is not None else ""
+        pose = registration.transform if registration is not None else ""
+        key = content_hash(VERSION, "substrate", self.stages.keys["mesh"], *_evidence(patient), unipolar, *images, pose)
+
+        def compute(folder: Path) -> Fused:
+            found = substrate.substrate(patient, mesh, registration)
+            if found is None:
+                raise InputError("case", "evidence", "shows no voltage and no image of the wall", "leave [substrate] out")
+            return found
+
+        return self.stages.run(
+            "substrate", key, compute, lambda value, folder: substrate.save(value, mesh, folder), substrate.load, "Substrate by source"
+        )
+
+    def substrate_picture(self) -> bytes | None:
+        """Bull's-eyes of the sources and of their disagreement (PNG), None where nothing was compared."""
+        if "substrate" not in self.stages.keys:
+            return None
+        return (self.stages.path("substrate", self.stages.keys["substrate"]) / "substrate.png").read_bytes()
 
     def induction(self, calibration: Calibration, request: PlanRequest, settings: PacingSettings) -> tuple[InductionRun, Collected]:
         """Programmed stimulation of the untreated heart, and the distinct circuits behind what it induced."""

@@ -92,6 +92,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     settings = informed.settings()
     mesh = line.mesh(patient, case.edge_mm)
     calibration = line.calibration(mesh, patient, case)
+    mesh = calibration.twin.mesh
     run, found = line.induction(calibration, case.request, settings)
     evidence = line.evidence(calibration, found, recorded, case.request, settings)
     lesions = line.lesions(calibration, run, found.circuits, case.request, settings)
@@ -110,6 +111,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
         vt_ecgs=evidence.ecgs,
         recorded=recorded,
         virtual=virtual,
+        substrate=line.substrate_picture(),
     )
     write_json(out / "plan.json", made.as_dict())
     write_report(story, out / "report.html")

@@ -151,6 +151,7 @@ def html(story: Story) -> str:
         layers=layers,
         legend=[(name.replace("_", " "), "rgb(" + ",".join(str(round(255 * c)) for c in TISSUE[name]) + ")") for name in present],
         anatomy=_base64(pictures.anatomy(story)),
+        substrate=base64.b64encode(story.substrate).decode("ascii") if story.substrate else "",
         wave_groups=[_wave_group(story, wave) for wave in story.waves],
         plan_pictures=_base64(pictures.plan(story)) if story.plan.targets else [],
         alternative_keys=_columns(story.plan.alternatives),

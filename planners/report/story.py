@@ -39,3 +39,5 @@ class Story:
     """Recorded VTs: name, cycle_length_ms, cycle (12, k) or None."""
     virtual: Sequence[str] = ()
     """What in this case is not from a patient (anatomy, infarct, map ...)."""
+    substrate: bytes | None = None
+    """Picture (PNG) of scar and border zone by source and where the sources disagree; None where there is one source."""
