@@ -123,7 +123,9 @@ def draw(seed: int) -> Spec:
     focal = bool(rng.random() < 0.65)
     right = bool(rng.random() < 0.2)
     if focal:
-        sites = ((float(rng.uniform(0.15, 0.85)), float(rng.uniform(-np.pi, np.pi)), float(rng.choice([0.0, 0.0, 1.0]))),)
+        sites: tuple[tuple[float, float, float], ...] = (
+            (float(rng.uniform(0.15, 0.85)), float(rng.uniform(-np.pi, np.pi)), float(rng.choice([0.0, 0.0, 1.0]))),
+        )
         times: tuple[float, ...] = (0.0,)
     else:
         usual = ((0.72, 1.1), (0.5, 0.0), (0.35, -1.1))
@@ -210,7 +212,7 @@ def _simulated(spec: Spec, volume: LabelVolume) -> tuple[dict[str, Any], dict[st
         "points_mm": mesh.points_mm[shown],
         "arrival_ms": arrival[shown],
         "place": place,
-        "mixture": _mixture(mesh, mesh.points_mm[shown]),
+        "mixture": _mixture(mesh, mesh.points_mm[shown], place == 0),
         "sites_mm": mesh.points_mm[nodes],
         "leads": _leads(spec, mesh, arrival),
     }
@@ -277,15 +279,16 @@ def _beat(spec: Spec, mesh: HeartMesh, sites: list[int]) -> tuple[Array, dict[st
     return first - 1.0, numbers | {"planar_errors": {str(k): v for k, v in predicted.items()}}
 
 
-def _mixture(mesh: HeartMesh, points_mm: Array) -> Array:
-    """Share of healthy, border and scar volume within 4 mm of points, (k, 3): what a bipole at the wall sees."""
+def _mixture(mesh: HeartMesh, points_mm: Array, asked: NDArray[np.bool_]) -> Array:
+    """Share of healthy, border and scar volume within 4 mm of the asked points, (k, 3), zeros elsewhere: what a bipole at the wall sees."""
     group = np.select([mesh.in_region("scar"), mesh.in_region("border_zone", "isthmus")], [2, 1], 0)
     volume, tree = mesh.tet_volumes_mm3, cKDTree(mesh.centroids_mm)
     out = np.zeros((len(points_mm), 3))
-    for low in range(0, len(points_mm), 2000):
-        near = tree.query_ball_point(points_mm[low : low + 2000], 4.0, return_sorted=True)
-        for k, inside in enumerate(near):
-            out[low + k] = np.bincount(group[inside], volume[inside], minlength=3)
+    rows = np.flatnonzero(asked)
+    for low in range(0, len(rows), 1000):
+        some = rows[low : low + 1000]
+        for row, inside in zip(some, tree.query_ball_point(points_mm[some], 4.0), strict=True):
+            out[row] = np.bincount(group[inside], volume[inside], minlength=3)
     return out / np.maximum(out.sum(axis=1, keepdims=True), 1e-12)
 
 

@@ -12,22 +12,24 @@ from scipy.spatial import cKDTree
 
 from meshing.electrodes import electrodes
 from meshing.sites import landmarks, pacing_sites
+from planners.calibration.ecg_alone import start_from_ecg
 from planners.calibration.finer import FinerForward
 from planners.calibration.noun import Calibration
 from planners.calibration.pose import fit_pose, posed
-from planners.calibration.unknowns import belief_of, described
+from planners.calibration.unknowns import IDENTIFIED, belief_of, described
 from solvers.ecg import LeadField
 from solvers.eikonal.forward import EikonalForward
 from twin.calibrate.doubts import doubts_about
 from twin.calibrate.ecg import compare
+from twin.calibrate.recovery import Recovery, from_t_wave
 from twin.calibrate.registration import Registration, register
 from twin.calibrate.sources import prune, settle, with_uncertainty
-from twin.calibrate.velocity import LatData, VelocityFit, fit_velocities, lay_on_nodes, polish, posterior_samples, priors
+from twin.calibrate.velocity import LatData, VelocityFit, fit_velocities, lay_on_nodes, polish, posterior_samples, prior_covariance, priors
 from twin.errors import InputError, RunFailed
 from twin.mesh import SURFACES, HeartMesh
 from twin.model import Twin
 from twin.params import Param
-from twin.patient import ElectroanatomicalMap, Patient
+from twin.patient import Ecg, ElectroanatomicalMap, Patient
 from twin.tissue import Tissue
 
 Array = NDArray[np.float64]
@@ -97,7 +99,7 @@ def _without_map(mesh: HeartMesh, given: Given) -> tuple[VelocityFit, dict[str, 
         chosen.append(sites[RV_EARLIEST])
         times.append(RV_DELAY.value)
     none = np.zeros(0)
-    fit = VelocityFit(names, mean, np.diag(sd**2), mean, sd, np.array(chosen, np.int32), np.array(times), none, 0.0, 0)
+    fit = VelocityFit(names, mean, prior_covariance(sd), mean, sd, np.array(chosen, np.int32), np.array(times), none, 0.0, 0)
     return fit, dict.fromkeys(names, "prior from the literature or the case (no map)")
 
 
@@ -131,7 +133,7 @@ def fit_data(
     fit = fit_velocities(forward, data, prior, mesh.points_mm, many_sources=many)
     if not many:
         fit = settle(forward, data, fit, surface, mesh.points_mm, rounds=8)
-        fit = prune(forward, data, fit, float(data.block.max()) + 1.0)
+        fit = prune(forward, data, fit)
         if finer is not None:
             fit = settle(forward, data, fit, surface, mesh.points_mm, lambda f: _no_gap(forward, finer, f, mesh)[data.node], rounds=3)
     for _ in range(2 if finer is not None else 1):
@@ -238,7 +240,7 @@ def _with_sick_regions(fit: VelocityFit, prior: tuple[tuple[str, ...], Array, Ar
     """A fit to healthy muscle, with the regions that its data never saw added as their priors."""
     names, mean, sd = prior
     known = len(fit.names)
-    covariance = np.diag(sd**2)
+    covariance = prior_covariance(sd)
     covariance[:known, :known] = fit.covariance
     mode = np.concatenate([fit.log_mode, mean[known:]])
     return replace(fit, names=names, log_mode=mode, covariance=covariance, prior_log_mean=mean, prior_log_sd=sd)
@@ -258,8 +260,16 @@ def calibrate(
     points = lat = bipolar = np.zeros(0)
     numbers: dict[str, Any] = {"map_points": 0}
     gap = np.zeros(mesh.n_points)
+    known_by_ecg = False
     if patient.eam is None:
         fit, evidence = _without_map(mesh, given)
+        if patient.ecg is not None:
+            usual = (fit.source_nodes, fit.source_times_ms)
+            started = start_from_ecg(mesh, forward, patient.ecg.value, _prior(mesh, given), usual, progress)
+            if started is not None:
+                fit, gap, known_by_ecg = started.fit, started.gap_ms, started.known
+                numbers |= started.numbers
+                evidence = {name: _by_ecg(fit, k) for k, name in enumerate(fit.names)}
         nodes, times = fit.source_nodes, fit.source_times_ms
     else:
         eam = patient.eam.value
@@ -276,6 +286,7 @@ def calibrate(
             nodes, times, numbers["rv_breakthrough"] = _rv_by_ecg(mesh, forward, leads, patient, fit, progress)
     arrival = forward.arrival_ms(fit.velocities(), nodes, times) + gap
     ecg = compare(leads, arrival, patient.ecg.value) if patient.ecg is not None else None
+    recovery = _recovery(mesh, arrival, patient.ecg.value) if patient.ecg is not None else None
     if ecg is not None:
         numbers["ecg"] = ecg.summary()
         if ecg.mean_correlation < POSE_BELOW and patient.ecg is not None:
@@ -315,8 +326,22 @@ def calibrate(
         gap,
         belief,
         doubts,
-        described(heart, tissue, fit, bipolar),
+        described(heart, tissue, fit, bipolar, known_by_ecg) | (recovery.rows() if recovery is not None else {}),
     )
+
+
+def _by_ecg(fit: VelocityFit, column: int) -> str:
+    width = np.sqrt(fit.covariance[column, column]) / fit.prior_log_sd[column]
+    return "QRS (shape and duration), no map" if width < IDENTIFIED else "mostly the prior: the ECG says little about it"
+
+
+def _recovery(mesh: HeartMesh, arrival_ms: Array, ecg: Ecg) -> Recovery | None:
+    """Action-potential durations from the T wave, leads computed in a torso; None without one."""
+    leads = LeadField.in_torso(mesh)
+    found = compare(leads, arrival_ms, ecg)
+    if not found.mean_correlation > POSE_BELOW:
+        return None
+    return from_t_wave(leads, arrival_ms, mesh.coordinates, ecg, found.shift_ms, found.scale)
 
 
 def _conducting_sources(mesh: HeartMesh, nodes: Nodes, times: Array) -> tuple[Nodes, Array]:

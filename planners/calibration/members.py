@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 from scipy.spatial import cKDTree
 
 from planners.calibration.line import MAP_REACH_MM, SAMPLES, candidates
@@ -16,7 +17,16 @@ from planners.calibration.unknowns import IDENTIFIED
 from solvers.eikonal.forward import EikonalForward
 from twin.calibrate.ensemble import invert
 from twin.calibrate.sources import POSITION_SD, tangents
-from twin.calibrate.velocity import LAT_NOISE, MESH_ERROR, SOURCE_TIME_SD, LatData, as_velocities, lay_on_nodes
+from twin.calibrate.velocity import (
+    LAT_NOISE,
+    SOURCE_TIME_SD,
+    LatData,
+    as_velocities,
+    design_effect,
+    lay_on_nodes,
+    left_errors,
+    prior_covariance,
+)
 from twin.errors import InputError
 from twin.patient import Patient
 
@@ -29,14 +39,9 @@ MAP_SITES = 12
 
 def design_noise(data: LatData, residual: Array, noise_ms: float) -> Array:
     """Noise (k,) for data taken as independent: larger by the root of how much neighbours err together (design effect of a cluster)."""
-    count = np.bincount(data.block)
-    sums = np.bincount(data.block, np.clip(residual, -3 * noise_ms, 3 * noise_ms))
-    spread2 = float(np.mean(np.clip(residual, -3 * noise_ms, 3 * noise_ms) ** 2))
-    pairs = float((sums**2).sum() - spread2 * count.sum())
-    together = np.clip(pairs / max(spread2 * float((count * (count - 1)).sum()), 1e-12), 0.0, 1.0)
     # the Student weights of the fit: an outlier's noise is as large as it is off
     sd = noise_ms * np.sqrt((4.0 + (residual / noise_ms) ** 2) / 5.0)
-    return np.asarray(sd * np.sqrt(1.0 + together * (count[data.block] - 1.0)), np.float64)
+    return np.asarray(sd * np.sqrt(design_effect(data, residual, noise_ms)), np.float64)
 
 
 def ensemble_posterior(
@@ -80,7 +85,8 @@ def ensemble_posterior(
     widths = np.tile([POSITION_SD.value, POSITION_SD.value, SOURCE_TIME_SD.value / 2.0], len(at))
     mean = np.concatenate([0.5 * (log_low + log_high), sites])
     sd = np.concatenate([(log_high - log_low) / 3.92, widths])
-    prior = mean + sd * rng.standard_normal((MEMBERS, len(mean)))
+    covariance = block_diag(prior_covariance(sd[:p]), np.diag(sd[p:] ** 2))
+    prior = mean + rng.standard_normal((MEMBERS, len(mean))) @ np.linalg.cholesky(covariance).T
     result = invert(member, prior, data.lat_ms, design_noise(data, residual, noise), seed, threads, folder, tell=tell)
     return _with_members(found, result.members, p, list(at), rng)
 
@@ -95,7 +101,7 @@ def _with_members(found: Calibration, members: Array, p: int, sites: list[int], 
     shrink = np.sqrt(1.0 - width**2)
     root = np.linalg.cholesky(np.cov(members[:, :p].T).reshape(p, p) + 1e-12 * np.eye(p))
     draws = centre + shrink * (members[picked, :p] - centre) + width * np.einsum("sk,qk->sq", rng.standard_normal((SAMPLES, p)), root)
-    draws += MESH_ERROR.value * rng.standard_normal(draws.shape)
+    draws += np.sqrt(left_errors(tissue.names)) * rng.standard_normal(draws.shape)
     draws[1:, 1::2] = np.minimum(draws[1:, 1::2], draws[1:, ::2])
     samples = np.exp(draws)
     samples[0] = tissue.samples[0]

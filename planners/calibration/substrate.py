@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.calibration.line import register_map
-from twin.atomic import write_bytes
+from planners.calibration.noun import Calibration
+from twin.atomic import read_npz, write_bytes, write_npz
+from twin.calibrate.registration import Registration
 from twin.calibrate.substrate import Fused, from_enhancement, from_labels, from_voltage, from_voxels, fuse, likelihood, slowing
 from twin.calibrate.velocity import HEALTHY_LONGITUDINAL, HEALTHY_TRANSVERSE
 from twin.errors import InputError
@@ -24,11 +27,11 @@ DISAGREE = 0.5
 """Mean disagreement of a segment, 0 to 1, from which it is named to the user (chosen here)."""
 
 
-def substrate(patient: Patient, mesh: HeartMesh) -> Fused | None:
+def substrate(patient: Patient, mesh: HeartMesh, registration: Registration | None = None) -> Fused | None:
     """Every source that this patient has on the mesh, fused; None where nothing but labels was given.
 
-    Labels that were made from an image are not counted beside that image. Raises InputError where an image does not show the heart or a map
-    cannot be registered.
+    registration: of the map, made anew if None. Labels that were made from an image are not counted beside that image. Raises InputError
+    where an image does not show the heart or a map cannot be registered.
     """
     labels = patient.labels
     sources: dict[str, Array] = {}
@@ -39,7 +42,7 @@ def substrate(patient: Patient, mesh: HeartMesh) -> Fused | None:
         voltages = {"bipolar": eam.bipolar_mv, "unipolar": eam.unipolar_mv}
         given = {kind: v for kind, v in voltages.items() if len(v) == len(eam.points_mm) and np.isfinite(v).any()}
         if given:
-            points = register_map(mesh, eam, patient.eam.source).apply(eam.points_mm)
+            points = (registration or register_map(mesh, eam, patient.eam.source)).apply(eam.points_mm)
             sources |= {kind: from_voltage(mesh, kind, points, v) for kind, v in given.items()}
     if patient.lge is not None:
         found = classify(patient.lge.value, labels.value)
@@ -57,6 +60,29 @@ def substrate(patient: Patient, mesh: HeartMesh) -> Fused | None:
     if not set(sources) - {"labels"}:
         return None
     return fuse(mesh, sources)
+
+
+def save(fused: Fused, mesh: HeartMesh, folder: Path) -> None:
+    """Write probabilities and the picture to a folder."""
+    arrays = {f"source/{name}": p for name, p in fused.sources.items()}
+    write_npz(folder / "substrate.npz", arrays | {"probability": fused.probability, "wall": fused.wall})
+    write_picture(fused, mesh, folder / "substrate.png")
+
+
+def load(folder: Path) -> Fused:
+    """Read what `save` wrote."""
+    arrays, _ = read_npz(folder / "substrate.npz")
+    sources = {name.split("/")[1]: p for name, p in arrays.items() if name.startswith("source/")}
+    return Fused(arrays["probability"], sources, arrays["wall"])
+
+
+def with_substrate(found: Calibration, fused: Fused, used: bool) -> Calibration:
+    """The calibration with the summary in `tissue.fit`, and what is to be said of it among its doubts."""
+    mesh, tissue = found.twin.mesh, found.twin.tissue
+    said = summary(fused, mesh, used)
+    doubts = (*found.doubts, *statements(said))
+    fit = {**tissue.fit, "substrate": said, "doubts": list(doubts)}
+    return replace(found, twin=replace(found.twin, tissue=replace(tissue, fit=fit)), doubts=doubts)
 
 
 def summary(fused: Fused, mesh: HeartMesh, used: bool) -> dict[str, Any]:
@@ -87,12 +113,11 @@ def _disputed(fused: Fused, volume_ml: Array) -> float | None:
 
 
 def statements(found: dict[str, Any]) -> list[str]:
-    """What is said under limits: what the regions come from, and where the sources contradict one another."""
+    """What is to be doubted: regions that nobody drew, and places where the sources contradict one another."""
     names = ", ".join(name for name in found["sources"] if name != "fused")
+    out = []
     if found["used_for_regions"]:
-        out = [f"Regions are fused from {names} (weights fitted on simulated patients); nobody drew them as they are."]
-    else:
-        out = [f"Regions are those of the labels; {names} were compared with one another and changed nothing (see substrate)."]
+        out.append(f"Regions are fused from {names} (weights fitted on simulated patients); nobody drew them as they are.")
     if found["disagreeing_segments"]:
         where = ", ".join(str(s) for s in found["disagreeing_segments"])
         out.append(f"Sources of the substrate contradict one another in AHA segment {where}: look there before relying on its borders.")

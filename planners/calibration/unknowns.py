@@ -47,14 +47,18 @@ def entry(unit: str, mode: float, interval: tuple[float, float], prior: tuple[fl
     }
 
 
-def described(mesh: HeartMesh, tissue: Tissue, fit: VelocityFit, bipolar_mv: Array) -> dict[str, dict[str, Any]]:
-    """Rows of all unknowns: velocities, sites and times, voltage thresholds."""
+def described(
+    mesh: HeartMesh, tissue: Tissue, fit: VelocityFit, bipolar_mv: Array, known_by_ecg: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Rows of all unknowns: velocities, sites and times, voltage thresholds; known_by_ecg: the ECG tells the sites apart."""
     rows = {}
     for column, name in enumerate(tissue.names):
         before = (float(tissue.prior_low[column]), float(tissue.prior_high[column]))
         rows[name] = entry("m/s", float(tissue.samples[0, column]), tissue.interval(name), before, tissue.evidence[name])
     for i, (node, time) in enumerate(zip(tissue.source_nodes.tolist(), tissue.source_times_ms.tolist(), strict=True)):
         rows[f"source_{i}"] = source_row(mesh, fit, i, node, time)
+        if not len(fit.residual_ms):
+            rows[f"source_{i}"] |= {"identified": known_by_ecg, "set_by": "ECG alone" if len(fit.source_sd_mm) else "literature"}
     for name, found in voltage_thresholds(bipolar_mv).items():
         rows[name] = entry("mV", found.value, found.interval, found.prior, found.set_by) | {"identified": found.identified}
     return rows

@@ -7,16 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 from scipy.spatial import cKDTree
 
 from twin.calibrate.velocity import (
-    MESH_ERROR,
-    SOURCE_TIME_SD,
     DifferentiableForward,
     LatData,
     VelocityFit,
     gauss_newton,
+    joint_precision,
+    left_errors,
     misfit,
+    price,
+    prior_covariance,
 )
 from twin.params import Param
 
@@ -87,9 +90,7 @@ def _system(
     at = [tangents(int(node), surface, points_mm, tree) for node in fit.source_nodes]
     columns = position_columns(model, data, fit, at, arrival)
     k = len(fit.source_nodes)
-    precision = np.concatenate(
-        [1.0 / fit.prior_log_sd**2, np.full(k, 1.0 / SOURCE_TIME_SD.value**2), np.full(2 * k, 1.0 / POSITION_SD.value**2)]
-    )
+    precision = block_diag(joint_precision(fit.prior_log_sd, k), np.eye(2 * k) / POSITION_SD.value**2)
     return np.hstack([jacobian, columns]), weight, residual, precision, at
 
 
@@ -112,8 +113,8 @@ def settle(
         extra = np.zeros(len(data.node)) if offset is None else offset(fit)
         jacobian, weight, residual, precision, at = _system(model, data, fit, surface, points_mm, extra)
         gradient = jacobian.T @ (weight * residual)
-        gradient[:p] += (prior[0] - fit.log_mode) / prior[1] ** 2
-        step = np.linalg.solve(jacobian.T @ (weight[:, None] * jacobian) + np.diag(precision), gradient)
+        gradient[:p] += precision[:p, :p] @ (prior[0] - fit.log_mode)
+        step = np.linalg.solve(jacobian.T @ (weight[:, None] * jacobian) + precision, gradient)
         moves = step[p + len(at) :].reshape(-1, 2)
         before, better = misfit(residual) + _cost(fit), None
         for share in (1.0, 0.5):
@@ -133,7 +134,8 @@ def settle(
 
 def _cost(fit: VelocityFit) -> float:
     """Negative log prior of the velocities."""
-    return float(0.5 * (((fit.log_mode - fit.prior_log_mean) / fit.prior_log_sd) ** 2).sum())
+    off = fit.log_mode - fit.prior_log_mean
+    return float(0.5 * off @ np.linalg.solve(prior_covariance(fit.prior_log_sd), off))
 
 
 def _moved(nodes: Nodes, moves_mm: Array, at: list[Tangents | None], points_mm: Array, surface: Nodes, tree: cKDTree) -> Nodes:
@@ -146,10 +148,9 @@ def _moved(nodes: Nodes, moves_mm: Array, at: list[Tangents | None], points_mm: 
     return out
 
 
-def prune(model: DifferentiableForward, data: LatData, fit: VelocityFit, independent: float) -> VelocityFit:
-    """Take away sites that the map does not need (Bayesian information criterion, `independent` data): they bend the velocities."""
+def prune(model: DifferentiableForward, data: LatData, fit: VelocityFit) -> VelocityFit:
+    """Take away sites that the map does not need (Bayesian information criterion): they bend the velocities."""
     prior = (fit.prior_log_mean, fit.prior_log_sd)
-    price = 1.5 * np.log(independent) * len(fit.residual_ms) / independent
     while len(fit.source_nodes) > 1:
         best, kept = np.inf, None
         for i in range(len(fit.source_nodes)):
@@ -158,7 +159,7 @@ def prune(model: DifferentiableForward, data: LatData, fit: VelocityFit, indepen
             worse = misfit(tried[2]) - misfit(fit.residual_ms)
             if worse < best:
                 best, kept = worse, replace(fit, log_mode=tried[0], source_nodes=nodes, source_times_ms=tried[1], residual_ms=tried[2])
-        if kept is None or best > price:
+        if kept is None or best > price(data, fit.residual_ms):
             break
         fit = kept
     return fit
@@ -170,14 +171,14 @@ def with_uncertainty(
     """The fit with a covariance over velocities, times and places together (Laplace, cluster-robust), its places' widths in mm."""
     jacobian, weight, residual, precision, _ = _system(model, data, fit, surface, points_mm, offset)
     p, k = len(fit.names), len(fit.source_nodes)
-    bread = np.linalg.inv(jacobian.T @ (weight[:, None] * jacobian) + np.diag(precision))
+    bread = np.linalg.inv(jacobian.T @ (weight[:, None] * jacobian) + precision)
     scores = np.zeros((int(data.block.max()) + 1, len(precision)))
     np.add.at(scores, data.block, jacobian * (weight * residual)[:, None])
-    covariance = bread @ (scores.T @ scores + np.diag(precision)) @ bread
+    covariance = bread @ (scores.T @ scores + precision) @ bread
     # never narrower than errors without correlation would give
     grow = np.sqrt(np.maximum(np.diag(bread) / np.diag(covariance), 1.0))
     covariance *= np.outer(grow, grow)
-    covariance[:p, :p] += MESH_ERROR.value**2 * np.eye(p)
+    covariance[:p, :p] += np.diag(left_errors(fit.names))
     width = np.sqrt(np.diag(covariance))
     return replace(
         fit,

@@ -184,7 +184,7 @@ def from_voxels(mesh: HeartMesh, volume_affine: Array, likelihoods: NDArray[np.f
     missing, seen = np.flatnonzero(~np.isfinite(out[:, 0])), np.argwhere(np.isfinite(likelihoods[..., 0]))
     if len(missing) and len(seen):
         places = seen @ volume_affine[:3, :3].T + volume_affine[:3, 3]
-        distance, at = cKDTree(places).query(mesh.centroids_mm[missing], distance_upper_bound=2.0)
+        distance, at = (np.asarray(v) for v in cKDTree(places).query(mesh.centroids_mm[missing], distance_upper_bound=2.0))
         hit = np.isfinite(distance)
         out[missing[hit]] = likelihoods[tuple(seen[at[hit]].T)]
     return out

@@ -16,6 +16,9 @@ HEALTHY_MV = Param(1.5, "mV", 1.0, 2.2, "bipolar voltage of normal endocardium, 
 UNIPOLAR_MV = Param(
     8.3, "mV", 7.0, 9.5, "LV unipolar voltage of normal muscle, Hutchinson 2011 (Circ Arrhythm Electrophysiol 4:49); range ours"
 )
+SHAPE_ERROR = Param(
+    0.15, "1", 0.1, 0.3, "relative error of a cut-off because electrodes see mixtures of tissues, which three log-normals are not (ours)"
+)
 CENTRES_MV = (0.22, 0.9, 3.8)
 SPREAD = 0.5
 """Start of the mixture: medians of scar, border zone and healthy points, and their spread in log voltage (chosen here)."""
@@ -72,7 +75,8 @@ def voltage_thresholds(bipolar_mv: Array, seed: int = 0) -> dict[str, Threshold]
     for low, (name, param) in enumerate(zip(names, params, strict=True)):
         shown = bool(min(fitted[0][low], fitted[0][low + 1]) > LEAST_SHARE)
         values = np.array([crossing(*d, low) for d in drawn])
-        prior_sd, data_sd = (param.high - param.low) / 4.0, max(float(values.std()), 1e-3)
+        prior_sd = (param.high - param.low) / 4.0
+        data_sd = float(np.hypot(values.std(), float(SHAPE_ERROR) * crossing(*fitted, low)))
         weight = prior_sd**2 / (prior_sd**2 + data_sd**2) if shown else 0.0
         mode = weight * crossing(*fitted, low) + (1.0 - weight) * param.value
         sd = prior_sd * np.sqrt(1.0 - weight)
