@@ -178,7 +178,7 @@ def examined(patient: Hidden, tell: Callable[[str], None] = lambda _: None) -> F
 
 def _velocity_rows(patient: Hidden, found: Calibration, prefix: str) -> dict[str, tuple[float, float, float, float, bool]]:
     tissue, out = found.twin.tissue, {}
-    for region, speed in patient.spec.velocities.items():
+    for region, speed in patient.velocities.items():
         for quantity, true in (("cv_longitudinal_m_s", speed.longitudinal_m_s), ("cv_transverse_m_s", speed.transverse_m_s)):
             name = f"{region}/{quantity}"
             if name in tissue.names:
