@@ -13,6 +13,7 @@
 [substrate]     fuse = true: regions from voltage, enhancement, thickness and labels together (else these are compared, labels count)
 [tissue.REGION] cv_longitudinal = "0.6 m/s", or ["0.4 m/s", "0.8 m/s"] for a range; cv_transverse, conductivity_*
 [plan]          protocol, sites, strategies, compare, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples,
+                confirm = true and confirm_negatives = 4 (circuits, and trains that induced nothing, once more by monodomain),
                 energy = { source = "rf", ablation_index = 500 } (in place of the two sizes),
                 drawn = [{ file = "lesions.csv" }, { surface = "lv_endo", positions = [[x, y, z], ...] }]
 [avoid]         structure = [[x, y, z], ...] in LPS mm, or a list of such lines (phrenic_nerve, coronary_arteries, his_bundle, ...)
@@ -82,6 +83,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "lesion_radius",
         "lesion_depth",
         "posterior_samples",
+        "confirm",
+        "confirm_negatives",
         "compare",
         "energy",
         "drawn",
@@ -227,6 +230,21 @@ def _tissue(table: Mapping[str, Any], path: Path) -> dict[str, tuple[float, floa
     return out
 
 
+def _confirmation(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Whether monodomain is asked about the circuits, and about how many trains that induced nothing."""
+    given: dict[str, Any] = {}
+    if "confirm" in table:
+        given["confirm"] = _is(table["confirm"], bool, path, "plan.confirm")
+    if "confirm_negatives" in table:
+        number = _is(table["confirm_negatives"], int, path, "plan.confirm_negatives")
+        if not 0 <= number <= 1000:
+            raise InputError(path, "plan.confirm_negatives", f"{number} is out of range", "write 0 to 1000")
+        if number and not given.get("confirm"):
+            raise InputError(path, "plan.confirm_negatives", "is given, but nothing is confirmed", "add confirm = true")
+        given["confirm_negatives"] = number
+    return given
+
+
 def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
     """The [plan] table as a PlanRequest; names of protocols, sites and strategies are checked by who owns them."""
     given: dict[str, Any] = {}
@@ -250,6 +268,7 @@ def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
             if not 1 <= number <= most:
                 raise InputError(path, f"plan.{key}", f"{number} is out of range", f"write 1 to {most}")
             given[key] = number
+    given |= _confirmation(table, path)
     if "energy" in table:
         given["energy"] = _is(table["energy"], dict, path, "plan.energy")
         if both := {"lesion_radius", "lesion_depth"} & set(table):

@@ -31,6 +31,9 @@ class PlanRequest:
     energy: Mapping[str, Any] = field(default_factory=dict)
     avoid: Mapping[str, Sequence[Sequence[Sequence[float]]]] = field(default_factory=dict)
     drawn: tuple[Mapping[str, Any], ...] = ()
+    confirm: bool = False
+    """Ask monodomain about every circuit, and about `confirm_negatives` trains that induced nothing."""
+    confirm_negatives: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ class Plan:
     """Potential channels through the scar, from geometry and conduction alone, and which circuits use them."""
     clinical_vts: Sequence[Mapping[str, Any]] = ()
     """Recorded VTs of the case: which simulated one each is like, or that none matches."""
+    confirmation: Mapping[str, Any] = field(default_factory=dict)
+    """How the reduced model did against monodomain (planners.confirm); empty where that was not asked for."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionary in the layout of `plan.json`."""

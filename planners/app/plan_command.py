@@ -14,6 +14,7 @@ import numba
 
 from planners.app import assemble, expect, waves
 from planners.app.clinical import clinical_twin
+from planners.app.confirm_stage import confirmation, with_confirmation
 from planners.app.console import Console
 from planners.app.evidence import gather
 from planners.app.output import claim, finish
@@ -69,8 +70,12 @@ def _begin(case: Case, folder: Path, console: Console) -> Patient:
 
 
 def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry_run: bool) -> int:
-    """Run the whole line; status 3 if an [expect] of the case was missed."""
-    case = load_case(path)
+    """Run the whole line of a case file; status 3 if an [expect] of the case was missed."""
+    return plan_case(load_case(path), out, console, seed=seed, fresh=fresh, dry_run=dry_run)
+
+
+def plan_case(case: Case, out: Path, console: Console, *, seed: int = 0, fresh: bool = False, dry_run: bool = False) -> int:
+    """Run the whole line of a case; status 3 if an [expect] of it was missed."""
     load_protocol(case.request.protocol)
     if dry_run:
         recorded_vts(case.clinical, Notes(case.accept))
@@ -95,6 +100,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     mesh = calibration.twin.mesh
     run, found = line.induction(calibration, case.request, settings)
     evidence = line.evidence(calibration, found, recorded, case.request, settings)
+    confirmed = confirmation(line, calibration, found, case.request, settings)
     lesions = line.lesions(calibration, run, found.circuits, case.request, settings)
     result = line.outcome(calibration, lesions, run, case.request, settings)
     record = RunRecord("plan", seed, identity["inputs"], identity["settings"], line.stages.keys, started=started, wall_s=line.stages.wall_s)
@@ -102,6 +108,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     made = assemble.assemble(
         patient, virtual, calibration, run, circuits, lesions, result, case.request, record, evidence.clinical, informed
     )
+    made = with_confirmation(made, confirmed)
     console.progress("Report and overlays ...")
     story = Story(
         plan=made,
@@ -123,6 +130,7 @@ def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry
     lines = [
         headline(story),
         *circuit_lines(made),
+        *(confirmed.lines() if confirmed else []),
         f"report: {out / 'report.html'}",
         f"plan:   {out / 'plan.json'}",
         *(f"expected, but not met: {m}" for m in missed),
@@ -148,6 +156,7 @@ def _dry_run(case: Case, patient: Patient, console: Console) -> int:
         "mesh and fibres",
         "registration and tissue",
         f"induction ({case.request.protocol})",
+        *(["circuits by monodomain (minutes each)"] if case.request.confirm else []),
         "lesions, re-tested",
         "outcome",
         "report and overlays",

@@ -60,6 +60,8 @@ def _card(story: Story, circuit: Circuit) -> dict[str, Any]:
         f"{'Figure of eight' if circuit.figure_of_eight else 'Single loop'}; induced from {', '.join(circuit.sites)}.",
         f"{entrained(circuit).capitalize()}." if evidence else "It appeared only after lesions, and was not paced.",
     ]
+    if "monodomain" in evidence:
+        lines.append(_by_monodomain(evidence["monodomain"]))
     like = [vt for vt in story.plan.clinical_vts if vt["match"] == circuit.id]
     lines += [f"Recorded VT {vt['name']!r}: {vt['verdict']}." for vt in like]
     return {
@@ -70,6 +72,13 @@ def _card(story: Story, circuit: Circuit) -> dict[str, Any]:
         "entrainment": evidence.get("entrainment", ()),
         "pace_map": evidence.get("pace_map", ()),
     }
+
+
+def _by_monodomain(found: Mapping[str, Any]) -> str:
+    """What the monodomain run of a circuit gave, in one sentence."""
+    difference = found["cycle_difference"]
+    beside = "" if difference is None else f"; its cycle differs by {difference:+.0%} from the reduced model's"
+    return f"By monodomain: {found['verdict']}; {found['why']}{beside}."
 
 
 def _ecg(story: Story, circuit: Circuit, like: list[str]) -> str:

@@ -1,0 +1,54 @@
+"""The stage that asks monodomain about the circuits of a plan, where the case wants it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from planners.app.pipeline import VERSION, Line
+from planners.calibration import Calibration
+from planners.circuits.episode import Collected
+from planners.confirm.confirm import ConfirmSettings
+from planners.confirm.plan import Confirmations, confirm_plan
+from planners.pacing.induce import PacingSettings
+from planners.pacing.protocol import load_protocol
+from twin.plan import Plan, PlanRequest
+from twin.run import content_hash
+
+
+def confirmation(
+    line: Line, calibration: Calibration, found: Collected, request: PlanRequest, settings: PacingSettings
+) -> Confirmations | None:
+    """What monodomain says about every circuit, None where the case does not ask; each answer is kept as soon as it is there."""
+    if not request.confirm:
+        return None
+    how = ConfirmSettings()
+    key = content_hash(VERSION, "confirm", line.stages.keys["induction"], asdict(how), request.confirm_negatives)
+    return line.stages.run(
+        "confirm",
+        key,
+        lambda folder: confirm_plan(
+            calibration.twin,
+            load_protocol(request.protocol),
+            found.circuits,
+            found.episodes,
+            settings,
+            how,
+            negatives=request.confirm_negatives,
+            sites=request.sites,
+            folder=folder,
+            tell=lambda text: line.console.progress(f"  {text}"),
+        ),
+        lambda value, folder: value.save(folder),
+        Confirmations.load,
+        "Circuits by monodomain",
+    )
+
+
+def with_confirmation(made: Plan, found: Confirmations | None) -> Plan:
+    """The plan with what monodomain said: beside each circuit, as counts, and as limits where it does not bear the circuit out."""
+    if found is None:
+        return made
+    doubts = [
+        f"Monodomain does not bear out {name}: {c.verdict}; {c.why}." for name, c in found.by_circuit.items() if c.verdict != "sustained"
+    ]
+    return replace(made, circuits=found.on(made.circuits), confirmation=found.as_dict(), limits=[*made.limits, *doubts])
