@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ import pytest
 import zarr
 
 from planners.app.cli import run
+from planners.trials.drug import drug_factors
 from planners.trials.job import Job
 from planners.trials.results import state_of
 from planners.trials.table import Table
 
 pytestmark = pytest.mark.line
+CASES = Path(__file__).parents[1] / "cases"
 
 TRIAL = """
 name = "small"
@@ -32,6 +35,14 @@ name = "none"
 [[arm]]
 name = "transection"
 strategy = "isthmus_transection"
+[[arm]]
+name = "large"
+strategy = "isthmus_transection"
+energy = { source = "rf", ablation_index = 700 }
+[[arm]]
+name = "misjudged"
+strategy = "isthmus_transection"
+scar_shift = "2 mm"
 [[arm]]
 name = "drug"
 drug = { velocity = 0.9, apd_ms = 20 }
@@ -55,7 +66,7 @@ def test_every_twin_gets_every_arm(out: Path) -> None:
     results, twins = pd.read_parquet(out / "results.parquet"), pd.read_parquet(out / "twins.parquet")
     enrolled = twins[twins["state"] == "enrolled"].set_index("twin")
     assert len(enrolled) == 2
-    assert sorted(results.groupby("twin")["arm"].apply(list).iloc[0]) == ["drug", "none", "transection"]
+    assert sorted(results.groupby("twin")["arm"].apply(list).iloc[0]) == ["drug", "large", "misjudged", "none", "transection"]
     none = results[results["arm"] == "none"].set_index("twin")
     assert (none["non_inducible"] == ~enrolled.loc[none.index, "inducible"].astype(bool)).all(), "without lesions nothing changes"
     assert (none[["lesion_volume_ml", "healthy_lost_ml", "activation_delay_ms"]] == 0).all(axis=None)
@@ -64,6 +75,13 @@ def test_every_twin_gets_every_arm(out: Path) -> None:
     cut = results[(results["arm"] == "transection") & results["twin"].isin(induced)]
     assert (cut["lesion_volume_ml"] > 0).all()
     assert (cut["lesions"] > 0).all()
+    large = results[(results["arm"] == "large") & results["twin"].isin(induced)]
+    per_lesion = [(a["lesion_volume_ml"] / a["lesions"]).to_numpy() for a in (cut, large)]
+    assert (per_lesion[1] > per_lesion[0]).all(), "a higher index makes larger lesions"
+    misjudged = results[(results["arm"] == "misjudged") & results["twin"].isin(induced)]
+    assert (misjudged["lesion_volume_ml"].to_numpy() != cut["lesion_volume_ml"].to_numpy()).any(), (
+        "another scar is seen, another cut is made"
+    )
     drug = results[results["arm"] == "drug"]
     assert (drug["activation_delay_ms"] > 5).all(), "a tenth slower: the last muscle is later by about a tenth"
     assert (drug["lesions"] == 0).all()
@@ -91,3 +109,36 @@ def test_it_verifies(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(Job.of("twin", t.job.ordinal, t.job.spec, t.job.needs).key == t.job.key for t in twins)
     assert run(["cohort", "--verify", str(out), "--share", "0.1", "--seed", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["differing"] == []
+
+
+@pytest.mark.slow
+def test_a_folder_of_cases_is_a_population(tmp_path: Path) -> None:
+    folder = tmp_path / "cases"
+    for name in ("demo", "no_scar"):
+        shutil.copytree(CASES / name, folder / name)
+    population = 'folder = "cases"\ninclude = { scar_ml = [0, 100] }'
+    text = TRIAL[: TRIAL.index("virtual = 2")] + population + TRIAL[TRIAL.index("\n[pacing]") :]
+    (tmp_path / "trial.toml").write_text(text)
+    assert run(["cohort", str(tmp_path / "trial.toml"), "-o", str(tmp_path / "out"), "--executor", "in_process"]) == 0
+    twins = pd.read_parquet(tmp_path / "out" / "twins.parquet").set_index("twin")
+    assert set(twins.index) == {"demo", "no_scar"}
+    assert (twins["state"] == "enrolled").all()
+    assert twins.loc["no_scar", "scar_ml"] == 0
+    assert not twins.loc["no_scar", "inducible"]
+    results = pd.read_parquet(tmp_path / "out" / "results.parquet").set_index(["twin", "arm"])
+    assert len(results) == 10
+    assert (results.loc["no_scar", "non_inducible"]).all()
+    # the folder may move: nothing in it is computed again
+    shutil.move(folder, tmp_path / "elsewhere")
+    (tmp_path / "trial.toml").write_text(text.replace('"cases"', '"elsewhere"'))
+    assert run(["cohort", "--verify", str(tmp_path / "out"), "--share", "0.2"]) == 0
+
+
+@pytest.mark.slow
+def test_a_named_drug_does_what_its_currents_do() -> None:
+    assert drug_factors("sotalol", 0.0) == (1.0, 0.0)
+    speed, longer = drug_factors("flecainide", 1.0)
+    assert 0.95 < speed < 1.0, "a little of the sodium current is blocked"
+    assert 10.0 < longer < 60.0, "I_Kr is"
+    more, _ = drug_factors("flecainide", 3.0)
+    assert more < speed
