@@ -9,7 +9,7 @@ OUT ?= out/demo
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test static check verify bench clean
+.PHONY: setup demo test static check verify bench docs clean
 
 setup: $(VENV)/.installed
 
@@ -44,6 +44,10 @@ check: static test
 verify: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
 	$(BIN)/vtwin verify
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
 
 bench: $(VENV)/.installed
 	$(BIN)/vtwin bench
