@@ -25,6 +25,7 @@ VERIFY = {
     "signals": "solvers.verify.signals",
     "reentry": "solvers.verify.reentry",
     "imaging": "planners.virtual.verify_imaging",
+    "planner": "planners.verify_planner",
 }
 REPORTS = {"niederer": "solvers.verify.niederer_table"}
 """Rooms that write a table and a picture: `report(folder, fast)`."""
@@ -34,6 +35,7 @@ BENCH = {
     "eikonal": "solvers.bench.eikonal",
     "device": "solvers.bench.device",
     "trials": "planners.trials.bench",
+    "plan": "planners.bench_plan",
 }
 
 

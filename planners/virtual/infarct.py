@@ -49,7 +49,9 @@ class InfarctSpec:
 
     theta_deg: angle of the centre round the long axis, 0 the middle of the septum, 90 anterior, 180 lateral, -90 inferior;
     depth: of the centre along the LV cavity, 0 base, 1 apex; circumferential_mm, meridional_mm: extent (whole, not half);
-    transmurality: dense scar from the endocardium to this fraction of the wall; rim_mm: width of the border zone, which lies in
+    transmurality: dense scar from the endocardium to this fraction of the wall, from `spared_endo` on (above 0: intramural); patchy: share
+    of the scar that survives in blobs of about patch_mm (0: none); rv_reach_mm: the RV's wall nearer than this to the scar is scar too;
+    rim_mm: width of the border zone, which lies in
     `rim_patches` patches round the scar (0: a closed ring) and leaves rim_gap_mm free on both sides of an isthmus' mouth;
     wobble: relative irregularity of the outline; seed: of that irregularity.
 
@@ -67,6 +69,10 @@ class InfarctSpec:
     rim_patches: int = 10
     wobble: float = 0.05
     seed: int = 1
+    spared_endo: float = 0.0
+    patchy: float = 0.0
+    patch_mm: float = 6.0
+    rv_reach_mm: float = 0.0
     isthmuses: Sequence[IsthmusSpec] = (IsthmusSpec(),)
 
 
@@ -151,7 +157,7 @@ def add_infarct(volume: LabelVolume, spec: InfarctSpec) -> tuple[LabelVolume, di
     axes = heart_axes(volume)
     chart = _chart(volume, axes, np.radians(spec.theta_deg), spec.depth)
     distance = _outline_distance(spec, chart.s_mm, chart.t_mm)
-    scar = (distance < 0.0) & (chart.depth <= spec.transmurality)
+    scar = (distance < 0.0) & (chart.depth <= spec.transmurality) & (chart.depth >= spec.spared_endo)
     rim = (distance < spec.rim_mm) & ~scar & (chart.depth <= spec.transmurality + spec.rim_mm / np.maximum(chart.thickness_mm, 1.0))
     if not scar.any():
         raise InputError(volume.source, "infarct", "no LV wall lies at its place", "move its centre (theta_deg, depth)")
@@ -164,11 +170,15 @@ def add_infarct(volume: LabelVolume, spec: InfarctSpec) -> tuple[LabelVolume, di
         rim &= off > half + spec.rim_gap_mm
         corridors.append((off < half) & (distance < MOUTH_MM) & (chart.depth >= low) & (chart.depth <= high))
     survives = np.logical_or.reduce(corridors) if corridors else np.zeros(len(scar), bool)
+    if spec.patchy > 0.0:
+        survives = survives | (scar & _patches(volume, spec, chart, scar))
 
     data = volume.data.copy()
     for mask, name in ((scar & ~survives, "scar"), (rim | survives, "border_zone")):
         where = chart.index[mask]
         data[where[:, 0], where[:, 1], where[:, 2]] = LABELS[name]
+    if spec.rv_reach_mm > 0.0:
+        data[_beside(volume, data == LABELS["scar"], spec.rv_reach_mm)] = LABELS["scar"]
     names = {**volume.names, "scar": LABELS["scar"], "border_zone": LABELS["border_zone"]}
     out = replace(volume, data=data, names=names, source=f"{volume.source} with a virtual infarct")
     segments = _segments(chart, axes, volume, scar & ~survives)
@@ -183,6 +193,24 @@ def add_infarct(volume: LabelVolume, spec: InfarctSpec) -> tuple[LabelVolume, di
         "isthmuses": [_isthmus_truth(volume, spec, i, chart, m & (distance < 0.0)) for i, m in zip(spec.isthmuses, corridors, strict=True)],
     }
     return out, truth
+
+
+def _patches(volume: LabelVolume, spec: InfarctSpec, chart: _Chart, scar: Mask) -> Mask:
+    """The share `patchy` of the scar where a smooth random field is highest, (n,) of the chart."""
+    from scipy import ndimage
+
+    rng = np.random.default_rng([spec.seed, 1])
+    field = ndimage.gaussian_filter(rng.normal(size=volume.data.shape), 0.4 * spec.patch_mm / volume.spacing_mm)
+    value = field[tuple(chart.index.T)]
+    return np.asarray(value > np.quantile(value[scar], 1.0 - spec.patchy), bool)
+
+
+def _beside(volume: LabelVolume, scar: Mask, reach_mm: float) -> Mask:
+    """RV wall nearer than this to the scar."""
+    from scipy import ndimage
+
+    away = ndimage.distance_transform_edt(~scar, sampling=volume.spacing_mm)
+    return np.asarray(volume.mask("rv_myocardium") & (away < reach_mm), bool)
 
 
 def _segments(chart: _Chart, axes: HeartAxes, volume: LabelVolume, mask: Mask) -> dict[int, float]:
