@@ -6,6 +6,7 @@ the right ventricle's septal surface is an outer surface of the left ventricle, 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from meshing.coarse import FINE_MM, Grid, coarse_fraction
 from meshing.laplace import Dirichlet, Elements, trajectory_fraction, unit
-from twin.errors import InputError
+from twin.errors import InputError, RunFailed
 from twin.mesh import HeartMesh
 from twin.params import Param
 
@@ -171,8 +173,7 @@ def wall(mesh: HeartMesh) -> Wall:
     elements = Elements(mesh.points_mm, mesh.tets)
     laplace = elements.matrix()
     lv, epi, base = (mesh.surface_nodes(name) for name in ("lv_endo", "epi", "base"))
-    edge_mm = float(np.cbrt(6.0 * np.sqrt(2.0) * elements.volume.mean()))
-    apex = np.setdiff1d(_apex_nodes(mesh, axis, edge_mm), base)
+    apex = np.setdiff1d(_apex_nodes(mesh, axis, mean_edge_mm(elements)), base)
     zero = np.zeros(mesh.n_points)
 
     def marked(*groups: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -249,13 +250,28 @@ def coordinates(mesh: HeartMesh, fields: Wall | None = None) -> dict[str, NDArra
     """
     fields = wall(mesh) if fields is None else fields
     base = mesh.surface_nodes("base")
-    apicobasal = trajectory_fraction(fields.elements, fields.apex_base, fields.apex_nodes, base, multigrid=True)
+    apicobasal = _along(mesh, fields, base)
     return {
         "apicobasal": apicobasal,
         "transmural": fields.transmural,
         "rotational": turn(mesh, fields, apicobasal).angle(mesh.points_mm),
         "transventricular": fields.right.astype(np.float64),
     }
+
+
+def _along(mesh: HeartMesh, fields: Wall, base: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Share of the way from apex to base, (n,): of the mesh's own functions, or of a coarser grid's where the mesh is fine."""
+    elements = fields.elements
+    if mean_edge_mm(elements) < FINE_MM:
+        # the mesh's own functions always serve, only later
+        with suppress(RunFailed):
+            return coarse_fraction(elements, Grid(mesh.points_mm), fields.apex_base, fields.apex_nodes, base)
+    return trajectory_fraction(elements, fields.apex_base, fields.apex_nodes, base, multigrid=True)
+
+
+def mean_edge_mm(elements: Elements) -> float:
+    """Edge of the regular tetrahedron that has the mean volume, mm."""
+    return float(np.cbrt(6.0 * np.sqrt(2.0) * elements.volume.mean()))
 
 
 def nearest(points_mm: NDArray[np.float64], nodes: NDArray[np.integer], at_mm: NDArray[np.float64]) -> int:

@@ -49,7 +49,7 @@ class Card:
     scores_own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     steps: int = 0
     seed: int = 0
-    threads: int = 0
+    threads: int = 1
     date: str = ""
     data_hash: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -115,16 +115,22 @@ def _mean(batch: NDArray[np.float32], model: Model, seed: int, passes: int) -> N
     torch = torch_or_remedy()
     ready, inside = padded(batch, 2 ** (len(model.card.widths) - 1))
     total: NDArray[np.float32] | None = None
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        torch.manual_seed(seed)
-        for module in model.network.modules():
-            if isinstance(module, torch.nn.Dropout2d):
-                module.train(passes > 1)
-        for view in range(passes):
-            seen = turned(ready, view)
-            parts = [torch.softmax(model.network(torch.from_numpy(seen[k : k + BATCH].copy())), 1) for k in range(0, len(seen), BATCH)]
-            back = unturned(torch.cat(parts).numpy(), view)
-            total = back if total is None else total + back
+    before = torch.get_num_threads()
+    # as many as it was trained with: another number may change the last digits
+    torch.set_num_threads(max(model.card.threads, 1))
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            torch.manual_seed(seed)
+            for module in model.network.modules():
+                if isinstance(module, torch.nn.Dropout2d):
+                    module.train(passes > 1)
+            for view in range(passes):
+                seen = turned(ready, view)
+                parts = [torch.softmax(model.network(torch.from_numpy(seen[k : k + BATCH].copy())), 1) for k in range(0, len(seen), BATCH)]
+                back = unturned(torch.cat(parts).numpy(), view)
+                total = back if total is None else total + back
+    finally:
+        torch.set_num_threads(before)
     assert total is not None
     return np.ascontiguousarray(np.moveaxis(total[..., inside[0], inside[1]] / passes, 0, -1))
 
