@@ -34,6 +34,7 @@ BENCH = {
     "monodomain": "solvers.bench.monodomain",
     "eikonal": "solvers.bench.eikonal",
     "device": "solvers.bench.device",
+    "meshing": "meshing.bench",
     "trials": "planners.trials.bench",
     "plan": "planners.bench_plan",
 }
