@@ -72,20 +72,27 @@ def cells_of(regions: tuple[str, ...], tables: Mapping[str, RestitutionTable]) -
 
 
 def _matched(kind: str, wanted_ms: float) -> IonicModel:
-    """The cell of a kind of tissue with this duration at 600 ms; the factor on its rectifiers is found by bisection."""
+    """The cell of a kind of tissue with this duration at 600 ms; the factor on its rectifiers is found between 1 and an end of FACTORS."""
     model = _paced(kind, 1.0)
-    if abs(_duration(model) / wanted_ms - 1.0) <= APD_TOLERANCE.value:
+    known = {0.0: _duration(model) - wanted_ms}
+    if abs(known[0.0]) <= APD_TOLERANCE.value * wanted_ms:
         return model
-    low, high = (np.log(f) for f in FACTORS)
-    for _ in range(12):
-        middle = 0.5 * (low + high)
+    # stronger rectifiers, shorter potentials
+    end = float(np.log(FACTORS[1] if known[0.0] > 0.0 else FACTORS[0]))
+    known[end] = _duration(_paced(kind, float(np.exp(end)))) - wanted_ms
+    if not known[0.0] * known[end] < 0.0:
+        raise RunFailed(f"confirmation: no cell of {kind} tissue has the duration of its restitution table, {wanted_ms:.0f} ms at 600 ms")
+    low, high = 0.0, end
+    for _ in range(8):
+        # a false position that does not come too near to either end
+        share = np.clip(known[low] / (known[low] - known[high]), 0.1, 0.9)
+        middle = low + float(share) * (high - low)
         model = _paced(kind, float(np.exp(middle)))
-        found = _duration(model)
-        if abs(found / wanted_ms - 1.0) <= 0.5 * APD_TOLERANCE.value:
-            return model
-        # stronger rectifiers, shorter potentials; one that never recovers (NaN) is too long
-        low, high = (low, middle) if found < wanted_ms else (middle, high)
-    raise RunFailed(f"confirmation: no cell of {kind} tissue has the duration of its restitution table, {wanted_ms:.0f} ms at 600 ms")
+        known[middle] = _duration(model) - wanted_ms
+        if abs(known[middle]) <= 0.5 * APD_TOLERANCE.value * wanted_ms:
+            break
+        low, high = (middle, high) if known[middle] * known[low] > 0.0 else (low, middle)
+    return model
 
 
 def _paced(kind: str, factor: float) -> IonicModel:
