@@ -13,7 +13,7 @@ import pytest
 
 from meshing.box import box_mesh
 from planners.circuits.episode import Episode
-from planners.confirm import compare
+from planners.confirm import compare, plan
 from planners.confirm.bench import Bench, BenchSettings, Outcome, laps_of, phase_of
 from planners.confirm.border import DRIVE_MS, brought_in
 from planners.confirm.confirm import Confirmation, ConfirmSettings, confirm
@@ -115,9 +115,11 @@ def test_shares_reproduce_places() -> None:
 def test_active_region_lies_round_path_and_scar() -> None:
     mesh = ring().mesh
     near = active_region(mesh, np.array([[0.0, 0.0, 0.0]]), None, 6.0)
-    assert near.any() and not near[mesh.centroids_mm[:, 0] > 6.0].any()
+    assert near.any()
+    assert not near[mesh.centroids_mm[:, 0] > 6.0].any()
     both = active_region(mesh, np.array([[0.0, 0.0, 0.0]]), mesh.in_region("scar"), 6.0)
-    assert both.sum() > near.sum() and not both[mesh.in_region("scar")].any()
+    assert both.sum() > near.sum()
+    assert not both[mesh.in_region("scar")].any()
 
 
 def test_cells_have_the_duration_of_their_tables() -> None:
@@ -146,7 +148,10 @@ def test_recovery_begins_at_the_upstroke_and_follows_the_cycle() -> None:
     cell = cells_of(("healthy",), load_tables())["healthy"]
     recovery = recovery_of(cell, 380.0)
     v, states = recovery.at(np.array([1.0, 150.0, 370.0, np.inf]))
-    assert v[0] > 0.0 and v[1] > -20.0 and v[2] < -80.0 and v[3] < -80.0
+    assert v[0] > 0.0
+    assert v[1] > -20.0
+    assert v[2] < -80.0
+    assert v[3] < -80.0
     assert states.shape == (4, len(cell.state_names))
     # at a shorter cycle the potential is shorter
     down = [float(np.flatnonzero(r.v_mv[20:] < -70.0)[0]) for r in (recovery, recovery_of(cell, 600.0))]
@@ -190,7 +195,8 @@ def test_plans_carry_what_monodomain_said(tmp_path: Path) -> None:
     found.save(tmp_path)
     assert Confirmations.load(tmp_path) == found
     counts = found.counts()
-    assert counts["sensitivity"] == pytest.approx(1 / 2) and counts["specificity"] == pytest.approx(2 / 3)
+    assert counts["sensitivity"] == pytest.approx(1 / 2)
+    assert counts["specificity"] == pytest.approx(2 / 3)
     assert counts["undecided"] == 1
     assert Confirmations({"VT1": yes}).counts()["sensitivity"] is None
     schema = json.loads(Path("planners/schema/plan.schema.json").read_text("utf-8"))["properties"]
@@ -211,7 +217,8 @@ def test_the_case_asks_for_it(tmp_path: Path) -> None:
 
     assert not request("").confirm
     asked = request("confirm = true\nconfirm_negatives = 4")
-    assert asked.confirm and asked.confirm_negatives == 4
+    assert asked.confirm
+    assert asked.confirm_negatives == 4
     for wrong in ("confirm_negatives = 4", "confirm = 1", "confirm = true\nconfirm_negatives = -1"):
         with pytest.raises(InputError, match="confirm"):
             request(wrong)
@@ -221,9 +228,11 @@ def test_pairs_of_the_heart_agree_by_what_ended_them() -> None:
     mono = {"ended": "sustained", "cycle_ms": 400.0, "lasted_ms": 1300.0}
     assert compare.Pair("s", "320", mono, {**mono, "cycle_ms": 420.0}).cycle_error == pytest.approx(0.05)
     ends = {"ended": "quiet", "cycle_ms": None, "lasted_ms": 300.0}
-    assert not compare.Pair("s", "320", mono, ends).agree and compare.Pair("s", "320", ends, {**ends, "ended": "no capture"}).agree
+    assert not compare.Pair("s", "320", mono, ends).agree
+    assert compare.Pair("s", "320", ends, {**ends, "ended": "no capture"}).agree
     assert "DISAGREE" in compare.Pair("s", "320", mono, ends).line()
-    assert compare.times_of((320.0, 280.0)) == (0.0, 320.0, 600.0) and compare.key_of((320.0, 280.0)) == "320-280"
+    assert compare.times_of((320.0, 280.0)) == (0.0, 320.0, 600.0)
+    assert compare.key_of((320.0, 280.0)) == "320-280"
 
 
 @cache
@@ -237,15 +246,20 @@ def bench() -> Bench:
 def test_a_wave_that_circles_is_confirmed_and_a_cut_ends_it() -> None:
     circuit, episode = circling()
     found = confirm(ring(), circuit, episode, bench=bench())
-    assert found.verdict == "sustained" and found.by == "phase" and found.same_isthmus
-    assert abs(found.cycle_difference or 1.0) < 0.10
+    assert found.verdict == "sustained"
+    assert found.by == "phase"
+    assert found.same_isthmus
+    # the front is curved round 13 mm, which the reduced model does not feel and the corrected mesh feels more than tissue does
+    assert 0.0 < (found.cycle_difference or 1.0) < 0.15
     assert found.predicted_error < 0.15
     cut = confirm(ring(), circuit, episode, ConfirmSettings(cycles=2), blocked=wedge(ring().mesh, 80.0, 110.0))
-    assert cut.verdict == "not sustained" and "ended after" in cut.why
+    assert cut.verdict == "not sustained"
+    assert "ended after" in cut.why
     # the same start gives the same answer
     assert confirm(ring(), circuit, episode, bench=bench()) == found
     short = confirm(ring(), circuit, episode, ConfirmSettings(cycles=2, minutes=1e-4))
-    assert short.verdict == "undecided" and "minutes" in short.why
+    assert short.verdict == "undecided"
+    assert "minutes" in short.why
 
 
 @pytest.mark.slow
@@ -254,7 +268,8 @@ def test_a_train_is_followed_and_its_prefix_shared() -> None:
     site = np.flatnonzero((mesh.points_mm[:, 0] < 3.0) & (mesh.points_mm[:, 1] < 3.0)).astype(np.int32)
     b = bench()
     first = b.train(site, (0.0, 400.0))
-    assert first.ended == "quiet" and first.laps == 0
+    assert first.ended == "quiet"
+    assert first.laps == 0
     again = b.train(site, (0.0, 400.0))
     np.testing.assert_array_equal(first.log.activation_ms, again.log.activation_ms)
     assert again.model_ms == first.model_ms < 400.0 + 150.0 + 400.0
@@ -272,7 +287,8 @@ def test_waves_come_in_through_the_cut_as_the_whole_plate_has_them() -> None:
     part = Bench(twin, keep, BenchSettings(cycles=2))
     times = (0.0, 400.0)
     brought = brought_in(model, part.part, site, times)
-    assert all(brought[t] for t in times) and DRIVE_MS == 600.0
+    assert all(brought[t] for t in times)
+    assert DRIVE_MS == 600.0
     cut, whole = part.train(site, times, brought), bench().train(site, times)
     assert cut.ended == whole.ended == "quiet"
     far = np.array([33.0, 33.0, 1.0])
@@ -286,12 +302,36 @@ def test_waves_come_in_through_the_cut_as_the_whole_plate_has_them() -> None:
 
 
 @pytest.mark.slow
-def test_a_plan_is_confirmed_piece_by_piece(tmp_path: Path) -> None:
+def test_a_plan_is_confirmed_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     circuit, episode = circling()
-    protocol = load_protocol("quick")
+    mesh = ring().mesh
+    site = np.flatnonzero((mesh.points_mm[:, 0] < 3.0) & (mesh.points_mm[:, 1] < 3.0)).astype(np.int32)
+    # a plate has no anatomy to name sites by
+    monkeypatch.setattr(plan, "stimulus_sites", lambda twin, protocol, sites: {"here": site})
+    protocol, settings = load_protocol("quick"), ConfirmSettings(cycles=2)
+
+    def confirmed() -> Confirmations:
+        return confirm_plan(
+            ring(), protocol, [circuit], {"VT1": episode}, PacingSettings(), settings, negatives=1, folder=tmp_path, tell=said.append
+        )
+
+    said: list[str] = []
+    found = confirmed()
+    assert found.by_circuit["VT1"].verdict == "sustained"
+    assert [n.verdict for n in found.negatives] == ["not sustained"]
+    assert found.counts()["sensitivity"] == found.counts()["specificity"] == 1.0
+    assert any("VT1" in line for line in said)
+    # each answer was kept, so nothing is computed again
+    monkeypatch.setattr(plan, "Bench", None)
+    assert confirmed() == found
+
+
+def test_quiet_trains_are_the_hardest_that_induce_nothing() -> None:
     mesh = ring().mesh
     model = ReentrantEikonal(mesh, {"healthy": SLOW}, load_tables())
     site = np.flatnonzero((mesh.points_mm[:, 0] < 3.0) & (mesh.points_mm[:, 1] < 3.0)).astype(np.int32)
-    trains = quiet_trains(model, {"corner": site}, protocol, 2)
-    assert len(trains) == 2 and all(name == "corner" and coupling[0] < 400.0 for name, coupling in trains)
-    assert PacingSettings().tables is None and callable(confirm_plan)
+    trains = quiet_trains(model, {"corner": site}, load_protocol("quick"), 2)
+    assert len(trains) == 2
+    assert all(name == "corner" for name, _ in trains)
+    assert len(trains[0][1]) > len(trains[1][1])
+    assert trains[0][1][0] == trains[1][1][0] >= 300.0

@@ -17,6 +17,7 @@ from solvers.eikonal.restitution import RestitutionTable, load_tables
 from solvers.ionic import Cells
 from solvers.ionic.restitution import STIMULUS_MS, STIMULUS_MV_MS
 from solvers.monodomain.correction import for_velocities
+from solvers.monodomain.pulses import CAPTURE_MS
 from solvers.monodomain.solver import STABLE_SHARE, Monodomain, Settings, Stop
 from solvers.monodomain.state import Snapshot
 from solvers.monodomain.stop import ReentryCycles
@@ -143,7 +144,7 @@ class Bench:
         self.kind = self._majority()
         self.solver = self._solver(correction.tensor)
         self._begin = self.solver.snapshot()
-        self._prefixes: dict[tuple[bytes, tuple[float, ...]], Snapshot] = {}
+        self._prefixes: dict[tuple[bytes, tuple[float, ...]], tuple[Snapshot, list[Stimulus]]] = {}
         say(f"{len(self.solver.nodes)} nodes of {self.solver.mean_edge_mm:.2f} mm, dt {self.solver.dt_ms:g} ms")
 
     def _majority(self) -> Nodes:
@@ -177,28 +178,42 @@ class Bench:
         brought: stimulus time -> what its wave brings in through the cut border (`planners.confirm.border`).
         """
         nodes = self.part.electrode(site)
-        beats = {t: [*_own(nodes, t), *(brought or {}).get(t, ())] for t in times_ms}
-        key = np.asarray(site, np.int32).tobytes()
+        given = brought or {}
+        train = [_Beat(t, _own(nodes, t), tuple(given.get(t, ()))) for t in times_ms]
         began = time.process_time()
-        self._prefix(key, tuple(times_ms[:-1]), beats)
-        start_ms, given = self.solver.time_ms, [s for t in times_ms for s in beats[t]]
-        last = max((s.start_ms[-1] for s in given), default=times_ms[-1])
+        before = self._prefix(np.asarray(site, np.int32).tobytes(), train[:-1])
+        start_ms = self.solver.time_ms
+        captured = self._capture(before, train[-1])
+        pulses = [*before, *train[-1].stimuli(captured)]
+        last = max((s.start_ms[-1] for s in pulses), default=times_ms[-1])
         watcher = _Watcher(self.settings, times_ms[-1], last + STIMULUS_MS)
-        result = self.solver.run(given, times_ms[-1] + self.settings.follow_ms, stop=watcher)
-        # the pulses of a run are in the order of its stimuli, of which the site's own comes first in its beat
-        captured = not len(nodes) or bool(result.summary["captured"][-len(beats[times_ms[-1]])])
+        result = self.solver.run(pulses, times_ms[-1] + self.settings.follow_ms, stop=watcher)
         return self._outcome(result, times_ms[-1], captured, began, start_ms)
 
-    def _prefix(self, site: bytes, times_ms: tuple[float, ...], beats: Mapping[float, list[Stimulus]]) -> None:
-        """Bring the solver to FLOOR_MS after the last of these stimuli."""
-        if not times_ms:
+    def _prefix(self, site: bytes, train: list[_Beat]) -> list[Stimulus]:
+        """Bring the solver to FLOOR_MS after the last of these beats; the stimuli that were given."""
+        if not train:
             self.solver.restore(self._begin)
-            return
-        if (site, times_ms) not in self._prefixes:
-            self._prefix(site, times_ms[:-1], beats)
-            self.solver.run([s for t in times_ms for s in beats[t]], times_ms[-1] + FLOOR_MS)
-            self._prefixes[site, times_ms] = self.solver.snapshot()
-        self.solver.restore(self._prefixes[site, times_ms])
+            return []
+        key = site, tuple(b.at_ms for b in train)
+        if key not in self._prefixes:
+            before = self._prefix(site, train[:-1])
+            pulses = [*before, *train[-1].stimuli(self._capture(before, train[-1]))]
+            self.solver.run(pulses, train[-1].at_ms + FLOOR_MS)
+            self._prefixes[key] = self.solver.snapshot(), pulses
+        state, pulses = self._prefixes[key]
+        self.solver.restore(state)
+        return pulses
+
+    def _capture(self, before: Sequence[Stimulus], beat: _Beat) -> bool:
+        """Go on to where it is known whether a beat captures at the site; true where the site lies outside the part.
+
+        What a beat brings in through the border belongs to a wave that is not there if the site did not capture.
+        """
+        mine = beat.stimuli(True)
+        result = self.solver.run([*before, *mine], beat.at_ms + STIMULUS_MS + CAPTURE_MS.value + 2.0)
+        # pulses come back in the order of the stimuli; those of this beat are all open, the site's own is the first of them
+        return not beat.own or bool(result.summary["captured"][-len(mine)])
 
     def start(self, log: Activations, cycle_ms: float) -> Outcome:
         """Give every cell the state that it has so long after its upstroke in the reduced model's log of a reentry, and let go.
@@ -232,10 +247,23 @@ class Bench:
         log = result.activations
         laps, cycle = laps_of(log, since_ms)
         reason = result.summary["stop"].get("reason", "") if result.status is Status.STOPPED else ""
-        ended = "no capture" if not captured else {"reentry": "sustained", "quiet": "quiet", "cut off": "cut off"}.get(reason, "time")
+        ended = {"reentry": "sustained", "quiet": "quiet" if captured else "no capture", "cut off": "cut off"}.get(reason, "time")
         lasted = max(0.0, float(log.activation_ms.max(initial=since_ms)) - since_ms)
         spent = time.process_time() - began_s
         return Outcome(ended, round(lasted, 1), laps, cycle, round(spent, 1), round(self.solver.time_ms - start_ms, 1), log)
+
+
+@dataclass(frozen=True)
+class _Beat:
+    """One stimulus of a train: the site's own pulse, and what its wave brings in through the cut border."""
+
+    at_ms: float
+    own: list[Stimulus]
+    brought: tuple[Stimulus, ...]
+
+    def stimuli(self, captured: bool) -> list[Stimulus]:
+        """Own pulse first; the rest only of a wave that is there."""
+        return [*self.own, *(self.brought if captured else ())]
 
 
 def _own(nodes: Nodes, at_ms: float) -> list[Stimulus]:

@@ -176,7 +176,7 @@ def reduced(demo: Demo, site: str, train_ms: Sequence[float]) -> dict[str, Any]:
     a = log.activations
     laps, cycle = laps_of(a, times[-1])
     lasted = max(0.0, float(a.activation_ms.max(initial=times[-1])) - times[-1])
-    ended = "no capture" if not captured(a, times[-1]) else "sustained" if laps >= CYCLES else "quiet" if log.quiet else "time"
+    ended = "sustained" if laps >= CYCLES else "no capture" if not captured(a, times[-1]) else "quiet" if log.quiet else "time"
     return {"ended": ended, "lasted_ms": round(lasted, 1), "laps": laps, "cycle_ms": cycle, "cpu_s": round(spent, 3)}
 
 
