@@ -24,6 +24,7 @@ VERIFY = {
     "ecg": "solvers.verify.ecg",
     "signals": "solvers.verify.signals",
     "reentry": "solvers.verify.reentry",
+    "heart": "planners.confirm.compare",
     "imaging": "planners.virtual.verify_imaging",
     "planner": "planners.verify_planner",
 }

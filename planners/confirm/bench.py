@@ -61,7 +61,7 @@ class Outcome:
 
     ended: "sustained", "quiet", "no capture", "time" (still going when follow_ms were over) or "cut off" (minutes); lasted_ms: last
     activation after the last stimulus (or the start); laps of the node that had most; cycle_length_ms: median of the nodes' last
-    intervals, None without reentry; log: every activation of the part's nodes, from the first stimulus (or the start) on.
+    intervals, None without reentry; cpu_s, model_ms: of what this run did not share with others; log: every activation of the part's nodes, from the first stimulus (or the start) on.
     """
 
     ended: str
@@ -180,9 +180,8 @@ class Bench:
         nodes = self.part.electrode(site)
         given = brought or {}
         train = [_Beat(t, _own(nodes, t), tuple(given.get(t, ()))) for t in times_ms]
-        began = time.process_time()
         before = self._prefix(np.asarray(site, np.int32).tobytes(), train[:-1])
-        start_ms = self.solver.time_ms
+        began, start_ms = time.process_time(), self.solver.time_ms
         captured = self._capture(before, train[-1])
         pulses = [*before, *train[-1].stimuli(captured)]
         last = max((s.start_ms[-1] for s in pulses), default=times_ms[-1])

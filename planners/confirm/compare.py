@@ -190,6 +190,26 @@ def pairs(demo: Demo, whole: bool = False) -> Iterator[Pair]:
                 yield Pair(site, key_of(train), known[key_of(train)], reduced(demo, site, train))
 
 
+def checks(fast: bool = True) -> list[dict[str, Any]]:
+    """Records of `vtwin verify heart --slow`: agreement, cycle lengths and time ratio over the pairs whose monodomain side is kept."""
+    if fast:
+        return []
+    found = list(pairs(Demo.load()))
+    if not found:
+        raise InputError("heart", "pairs", "no monodomain run is kept", "python -m planners.confirm.compare (hours)")
+    share = float(np.mean([p.agree for p in found]))
+    errors = [abs(p.cycle_error) for p in found if not np.isnan(p.cycle_error)]
+    ratio = sum(p.monodomain["cpu_s"] for p in found) / sum(p.reduced["cpu_s"] for p in found)
+    rows = [
+        ("heart/agreement", share, 1.0, 1.0 - SHARE.value, SHARE.source, share >= SHARE.value),
+        ("heart/cpu_ratio", ratio, TIMES.value, 0.0, TIMES.source, ratio >= TIMES.value),
+    ]
+    if errors:
+        rows.append(("heart/cycle_length", max(errors), 0.0, CYCLE.value, CYCLE.source, max(errors) <= CYCLE.value))
+    names = ("name", "value", "reference", "tolerance", "source", "passed")
+    return [{**dict(zip(names, row, strict=True)), "unit": "1"} for row in rows]
+
+
 def main(arguments: Sequence[str]) -> None:
     """Compute the named sites, all if none is named; `--pairs` prints the table of what is there."""
     demo, whole = Demo.load(), "--whole" in arguments
