@@ -61,7 +61,8 @@ class Outcome:
 
     ended: "sustained", "quiet", "no capture", "time" (still going when follow_ms were over) or "cut off" (minutes); lasted_ms: last
     activation after the last stimulus (or the start); laps of the node that had most; cycle_length_ms: median of the nodes' last
-    intervals, None without reentry; cpu_s, model_ms: of what this run did not share with others; log: every activation of the part's nodes, from the first stimulus (or the start) on.
+    intervals, None without reentry; cpu_s, model_ms: of what this run did not share with others; log: every activation of the part's
+    nodes, from the first stimulus (or the start) on.
     """
 
     ended: str
