@@ -3,7 +3,7 @@
 [patient]       name, virtual = false, note
 [segmentation]  file, labels = { lv_blood = 1, ... }, virtual_infarct = { ... }; without labels image = "sax.nrrd", model = "net.safetensors"
 [eam]           file, map, surface, rhythm, virtual       (CARTO zip or folder, EnSite folder, OpenEP .mat, .vtp, .csv, bundle .npz)
-[ecg]           file, normalised, fs_hz, rhythm, virtual  (.csv of vtwin, or a surface bundle .npz)
+[ecg]           file, map, normalised, fs_hz, rhythm, virtual (.csv of vtwin, WFDB, DICOM, HL7 aECG, bundle, export of a mapping system)
 [record]        file
 [clinical]      record = "patient.json", facts = "facts.jsonl" (of vtwin extract), images = true, drugs = { amiodarone = "200 mg/day" },
                 age_years, sex, aetiology, lvef_percent, qtc_ms, ... : sets the tissue's priors (docs/priors.md)
@@ -65,7 +65,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "patient": ("name", "virtual", "note"),
     "segmentation": ("file", "labels", "virtual_infarct", "virtual", "image", "model"),
     "eam": ("file", "map", "surface", "rhythm", "virtual"),
-    "ecg": ("file", "normalised", "fs_hz", "rhythm", "virtual"),
+    "ecg": ("file", "map", "normalised", "fs_hz", "rhythm", "virtual"),
     "record": ("file",),
     "clinical": clinical_table.KEYS,
     "evidence": ("lge", "ct", "cine", "eam"),
@@ -343,7 +343,7 @@ def load_case(path: str | Path) -> Case:
         if name in raw and "file" not in tables[name]:
             raise InputError(path, f"{name}.file", "is missing", f"name the file, or remove [{name}]")
     files = {
-        n: resolve(tables[n]["file"], path, f"{n}.file", folder=n in ("segmentation", "eam"))
+        n: resolve(tables[n]["file"], path, f"{n}.file", folder=n in ("segmentation", "eam", "ecg"))
         for n in ("segmentation", "eam", "ecg", "record")
         if "file" in tables[n]
     }
@@ -404,6 +404,12 @@ def _read_eam(case: Case, path: Path, volume: LabelVolume, notes: Notes) -> Elec
 def _read_ecg(case: Case, path: Path, notes: Notes) -> Ecg:
     options = case.options["ecg"]
     normalised = options.get("normalised", False)
+    from twin.io.studies import is_study, study_ecg
+
+    if path.suffix != ".npz" and is_study(path):
+        # the export that the map came from: its map, unless another is named
+        of_eam = case.options["eam"].get("map") if path == case.eam_path else None
+        return study_ecg(path, options.get("map", of_eam), options.get("rhythm", "sinus"), notes)
     if path.suffix == ".npz":
         return bundle_ecg(path, notes, options.get("fs_hz"), normalised, options.get("rhythm", "sinus"))
     ecg = read_ecg(path, notes, normalised)
@@ -413,6 +419,13 @@ def _read_ecg(case: Case, path: Path, notes: Notes) -> Ecg:
             case.path, "ecg.fs_hz", f"{options['fs_hz']:g} Hz, but {path.name} is sampled at {ecg.fs_hz:g} Hz", "correct one of them"
         )
     return ecg
+
+
+def _shown(path: Path) -> str:
+    """Name of an ECG's file for people; mapping systems put patients' names into the names of exports."""
+    from twin.io.studies import is_study
+
+    return "export of a mapping system" if path.suffix != ".npz" and is_study(path) else path.name
 
 
 def _read_image(name: str, path: Path, notes: Notes) -> Any:
@@ -444,7 +457,7 @@ def read_patient(case: Case) -> Patient:
         named = case.eam_path.name if case.eam_path.suffix.lower() in (".csv", ".npz") else "export of a mapping system"
         eam = Evidence(_read_eam(case, case.eam_path, volume, notes), named, virtual=virtual("eam"))
     if case.ecg_path is not None:
-        ecg = Evidence(_read_ecg(case, case.ecg_path, notes), case.ecg_path.name, virtual=virtual("ecg"))
+        ecg = Evidence(_read_ecg(case, case.ecg_path, notes), _shown(case.ecg_path), virtual=virtual("ecg"))
     if case.record_path is not None:
         facts: Mapping[str, object] = read_record(case.record_path, notes)
         record = Evidence(facts, case.record_path.name, virtual=case.virtual)

@@ -15,6 +15,7 @@ from twin.atomic import write_text
 from twin.errors import InputError
 from twin.io.carto import is_carto, read_carto, write_carto
 from twin.io.eam import MAGIC, check_eam, read_eam, write_eam
+from twin.io.ecg import check_ecg, is_ecg
 from twin.io.ensite import is_ensite, read_ensite, write_dif, write_ensite
 from twin.io.ensite.dif import COMMENTS
 from twin.io.mat import is_mat
@@ -23,6 +24,7 @@ from twin.io.openep import read_openep, write_openep
 from twin.io.study_checks import check_study
 from twin.io.surfaces import Surface, read_surface, write_surface
 from twin.io.vtk_surface import read_vtk_surface
+from twin.patient import Ecg
 from twin.study import UNVERIFIED, MappingStudy, Progress, from_surface
 
 FIELDS = {
@@ -78,6 +80,23 @@ def read_study(path: Path, map_name: str | None = None, notes: Notes | None = No
     for line in lines:
         notes_given.add(line)
     return replace(study, notes=tuple(lines))
+
+
+def is_study(path: Path) -> bool:
+    """True if a file or folder is an export of a mapping system."""
+    return path.is_dir() or (not is_own(path) and not is_ecg(path) and reader_of(path) is not None)
+
+
+def study_ecg(path: Path, map_name: str | None, rhythm: str, notes: Notes) -> Ecg:
+    """The 12-lead ECG that a mapping system exported with a map, checked. Raises InputError (also where there is none), Suspicious."""
+    study = read_study(path, map_name, notes)
+    ecg = study.ecg(rhythm)
+    where = Path(f"{study.system} export")
+    if ecg is None:
+        raise InputError(where, "ecg", "holds no twelve leads", "export the surface ECG with the points, or give it as a file of its own")
+    check_ecg(ecg, where, notes)
+    notes.add(f"the ECG is the {study.system} export's own, {len(ecg.time_ms) / ecg.fs_hz:.1f} s at {ecg.fs_hz:g} Hz")
+    return ecg
 
 
 def of_eam(path: Path, notes: Notes) -> MappingStudy:

@@ -47,7 +47,8 @@ def find_beats(leads: Array) -> Places:
     of the two flanks of a sine-like beat one is kept.
     """
     speed = np.sqrt((np.gradient(banded(leads, FINDING_HZ[0].value, FINDING_HZ[1].value), axis=1) ** 2).mean(axis=0))
-    energy = np.sqrt(uniform_filter1d(speed**2, INTEGRATION_MS, mode="nearest"))
+    # a running sum may fall below zero by rounding
+    energy = np.sqrt(np.maximum(uniform_filter1d(speed**2, INTEGRATION_MS, mode="nearest"), 0.0))
     peaks = np.flatnonzero((energy == maximum_filter1d(energy, 2 * int(REFRACTORY_MS.value * 0.6) + 1)) & (energy > 0))
     if not len(peaks):
         return peaks

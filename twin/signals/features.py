@@ -69,8 +69,10 @@ def features(found: Delineation) -> Features:
     labels = _labels(found)
     kinds = tuple(_kind(template, label) for template, label in zip(found.templates, labels, strict=True))
     wide = np.array([labels[k] in ("ventricular", "dominant") and kinds[k].qrs_ms >= float(WIDE_MS) for k in found.kinds], bool)
+    # P waves ahead of wide beats mean a block, unless narrower beats show that these are others: then the T wave before is taken for a P
+    other = np.array([labels[k] == "ventricular" for k in found.kinds], bool)
     no_p = np.array([not np.isfinite(w.p_peak_ms) for w in found.waves], bool)
-    vt = _runs(found, wide & no_p)
+    vt = _runs(found, wide & (no_p | other))
     in_vt = {k for first, count, _ in vt for k in range(first, first + count)}
     ventricular = sorted(in_vt | {i for i, k in enumerate(found.kinds) if labels[k] == "ventricular"})
     return Features(60000.0 / float(np.mean(rr)) if len(rr) else float("nan"), kinds, vt, tuple(ventricular))
