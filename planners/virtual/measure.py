@@ -224,11 +224,15 @@ def sinus_ecg(beat: Activated, spec: MeasureSpec, rng: np.random.Generator) -> E
 
     time = np.arange(0.0, spec.ecg_length_ms)
     clean = TORSO_GAIN.value * LeadField(beat.mesh, electrodes(beat.mesh)).qrs(beat.arrival_ms, time - spec.ecg_before_ms)
-    # noise arises at the nine electrodes, so that I + III = II holds as in any recording
-    phase = rng.uniform(0.0, 2.0 * np.pi, (9, 1))
-    wander = spec.ecg_noise_mv * np.sin(2.0 * np.pi * 0.3 * time / 1000.0 + phase)
-    noisy = clean + _leads(wander + spec.ecg_noise_mv * rng.normal(size=(9, len(time))))
+    noisy = clean + electrode_noise(time, spec, rng)
     return Ecg({lead: np.round(noisy[k], 4) for k, lead in enumerate(LEADS)}, fs_hz=1000.0)
+
+
+def electrode_noise(time_ms: Array, spec: MeasureSpec, rng: np.random.Generator) -> Array:
+    """Noise and wander of the twelve leads (12, t); it arises at the nine electrodes, so that I + III = II holds as in any recording."""
+    phase = rng.uniform(0.0, 2.0 * np.pi, (9, 1))
+    wander = spec.ecg_noise_mv * np.sin(2.0 * np.pi * 0.3 * time_ms / 1000.0 + phase)
+    return _leads(wander + spec.ecg_noise_mv * rng.normal(size=(9, len(time_ms))))
 
 
 def _leads(electrode_mv: Array) -> Array:

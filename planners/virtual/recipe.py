@@ -15,12 +15,14 @@ from planners.virtual.statistics import LV_WALL_MM
 from twin.errors import InputError
 from twin.volume import LabelVolume
 
-KEYS = ("seed", "anatomy", "infarct", "measurement", "patient")
+KEYS = ("seed", "anatomy", "infarct", "measurement", "recorded_vt", "patient")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a case is made from: anatomy, infarct (None: no scar), measurements, the patient's record, and the seed of all noise."""
+    """What a case is made from: anatomy, infarct (None: no scar), measurements, the patient's record, the recorded VT (if any),
+    and the seed of all noise.
+    """
 
     name: str
     seed: int
@@ -28,6 +30,8 @@ class Recipe:
     infarct: InfarctSpec | None
     measurement: MeasureSpec
     patient: Mapping[str, Any] = field(default_factory=dict)
+    recorded_vt: Mapping[str, Any] | None = None
+    """Fields of `planners.virtual.tachycardia.RecordedVtSpec`."""
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -46,7 +50,15 @@ def read_recipe(path: Path) -> Recipe:
     except TypeError as error:
         raise InputError(path, "infarct", str(error), "use the fields of planners.virtual.infarct.InfarctSpec") from None
     measured = MeasureSpec(**_known(path, "measurement", table.get("measurement", {}), MeasureSpec))
-    return Recipe(path.parent.name, table["seed"], _anatomy(path, table.get("anatomy", {})), infarct, measured, table.get("patient", {}))
+    return Recipe(
+        path.parent.name,
+        table["seed"],
+        _anatomy(path, table.get("anatomy", {})),
+        infarct,
+        measured,
+        table.get("patient", {}),
+        table.get("recorded_vt"),
+    )
 
 
 def _known(path: Path, name: str, table: Mapping[str, Any], kind: Any) -> dict[str, Any]:

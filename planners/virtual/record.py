@@ -19,7 +19,7 @@ from twin.study import UNVERIFIED
 
 
 def make_case(folder: Path, progress: Callable[[str], None], studies: Sequence[str] = ()) -> None:
-    """Make `labels.nrrd`, `map.csv`, `ecg.csv`, `patient.json` and `truth.json` from `recipe.toml` in the same folder.
+    """Make `labels.nrrd`, `map.csv`, `ecg.csv`, `patient.json`, `truth.json` and, with a recorded VT, `vt.csv` from `recipe.toml` there.
 
     studies: formats of mapping systems ("carto", "ensite", "openep") in which the map is written too, as `study.zip`, `study_ensite`,
     `study.mat`; voltages there are those of the simulated electrograms.
@@ -39,7 +39,15 @@ def make_case(folder: Path, progress: Callable[[str], None], studies: Sequence[s
     ecg = sinus_ecg(beat, recipe.measurement, np.random.default_rng([recipe.seed, 2]))
     write_ecg(folder / "ecg.csv", ecg)
     write_json(folder / "patient.json", {"sex": recipe.anatomy.sex, **recipe.patient})
-    write_json(folder / "truth.json", _truth(recipe, infarct, beat, map_truth))
+    truth = _truth(recipe, infarct, beat, map_truth)
+    if recipe.recorded_vt is not None:
+        from planners.virtual.tachycardia import RecordedVtSpec, recorded_vt
+
+        progress(f"{folder}: inducing the VT that was recorded")
+        spec, rng = RecordedVtSpec(**recipe.recorded_vt), np.random.default_rng([recipe.seed, 4])
+        vt, truth["recorded_vt"] = recorded_vt(volume, truth["isthmuses"], recipe.measurement, spec, rng)
+        write_ecg(folder / "vt.csv", vt)
+    write_json(folder / "truth.json", truth)
     if studies:
         _write_studies(folder, recipe, beat, eam, map_truth, ecg, studies, progress)
 

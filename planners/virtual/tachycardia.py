@@ -1,0 +1,87 @@
+"""A recorded VT of a virtual patient: the tachycardia of one true isthmus on the surface ECG, with noise, as a monitor would keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from meshing.anatomy import complete
+from meshing.electrodes import electrodes
+from meshing.mesh_labels import mesh_heart
+from planners.circuit_evidence import stimuli_ms
+from planners.circuits import Reentry, collect
+from planners.circuits.likeness import STEP_MS, ecg_of
+from planners.circuits.loop import typical_cycle_ms
+from planners.pacing.induce import PacingSettings, induce, model_of, stimulus_sites
+from planners.pacing.protocol import load_protocol
+from planners.virtual.measure import TORSO_GAIN, Array, MeasureSpec, electrode_noise
+from solvers.ecg import LeadField
+from twin.errors import RunFailed
+from twin.model import Twin
+from twin.patient import LEADS, Ecg
+from twin.tissue import Tissue
+from twin.volume import LabelVolume
+
+SETTLE_CYCLES, RECORDED_CYCLES = 6, 5
+
+
+@dataclass(frozen=True)
+class RecordedVtSpec:
+    """isthmus: number of the true isthmus whose tachycardia is recorded; sites: paced in this order until it is induced; edge_mm of the
+    mesh (of the truth: the plan makes its own).
+    """
+
+    isthmus: int = 0
+    sites: Sequence[str] = ("rv_apex", "rv_outflow")
+    edge_mm: float = 2.2
+
+
+def recorded_vt(
+    volume: LabelVolume, isthmuses: Sequence[Mapping[str, Any]], measured: MeasureSpec, spec: RecordedVtSpec, rng: np.random.Generator
+) -> tuple[Ecg, dict[str, Any]]:
+    """Induce the tachycardia with the true velocities, let it settle and record it; returns the ECG (500 Hz) and the truth about it.
+
+    Raises RunFailed if no site induces a tachycardia through that isthmus.
+    """
+    mesh = complete(mesh_heart(volume, spec.edge_mm))
+    twin = Twin(mesh, _tissue(measured), np.eye(4))
+    lines = [np.asarray(i["polyline_mm"], float) for i in isthmuses]
+    protocol = load_protocol("quick")
+    seen = []
+    for site in spec.sites:
+        run = induce(twin, protocol, [site])
+        found = collect(Reentry.of(mesh), run.inductions, run.episodes)
+        for circuit in found.circuits:
+            away = [float(np.linalg.norm(other - np.asarray(circuit.centre_mm), axis=1).min()) for other in lines]
+            seen.append(f"{site}: {circuit.cycle_length_ms:.0f} ms through isthmus {int(np.argmin(away))}")
+            if int(np.argmin(away)) == spec.isthmus:
+                episode = found.episodes[circuit.id]
+                times = stimuli_ms(protocol, episode)
+                end = times[-1] + (SETTLE_CYCLES + RECORDED_CYCLES) * episode.cycle_length_ms
+                model = model_of(twin, PacingSettings())
+                nodes = stimulus_sites(twin, protocol, [site])[site]
+                begin = end - (RECORDED_CYCLES + 2) * episode.cycle_length_ms
+                state, _ = model.run(model.rest(), [(t, nodes) for t in times], begin)
+                _, log = model.run(state, [], end)
+                leads = ecg_of(LeadField(mesh, electrodes(mesh)), log.activations, end - RECORDED_CYCLES * episode.cycle_length_ms, end)
+                cycle = typical_cycle_ms(log.activations)
+                truth = {"isthmus": spec.isthmus, "site": site, "coupling_ms": list(episode.coupling_ms), "cycle_length_ms": cycle}
+                return _noisy(leads, measured, rng), truth
+    raise RunFailed(f"no site induced a tachycardia through isthmus {spec.isthmus} ({'; '.join(seen) or 'nothing was induced'})")
+
+
+def _tissue(measured: MeasureSpec) -> Tissue:
+    pairs = {"healthy": measured.healthy_m_s, "border_zone": measured.border_zone_m_s}
+    names = tuple(f"{region}/cv_{way}_m_s" for region in pairs for way in ("longitudinal", "transverse"))
+    values = np.array([speed for pair in pairs.values() for speed in pair])
+    none = np.zeros(0)
+    return Tissue(names, values[None], values, values, {}, none.astype(np.int32), none)
+
+
+def _noisy(leads: Array, measured: MeasureSpec, rng: np.random.Generator) -> Ecg:
+    time = STEP_MS * np.arange(leads.shape[1], dtype=np.float64)
+    out = np.asarray(TORSO_GAIN.value * leads, np.float64) + electrode_noise(time, measured, rng)
+    return Ecg({name: np.round(out[k], 4) for k, name in enumerate(LEADS)}, fs_hz=1000.0 / STEP_MS, rhythm="vt")
