@@ -7,32 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from meshing.implicit import find_opening
 from twin.errors import InputError
-from twin.io.labels import THICK_SLICES
+from twin.io.labels import require_heart, require_thickness
 from twin.volume import WALL, LabelVolume
-
-SECOND_HEART = 0.2
-"""A second body with more than this share of the wall is another heart, not an island."""
-
-FACE_NEIGHBOURS = ndimage.generate_binary_structure(3, 1)
 
 
 def check_labels(volume: LabelVolume, where: str) -> None:
     """Raise InputError if the labels cannot be one heart: no wall, no LV blood, a bad affine, two hearts, a wall without thickness."""
     check_affine(volume, where)
-    if not volume.mask(*WALL).any():
-        raise InputError(where, "labels", "no heart wall", "label the wall as myocardium (or lv_myocardium and rv_myocardium)")
-    if not volume.mask("lv_blood").any():
-        raise InputError(
-            where, "labels", "no LV blood", "label the LV cavity as lv_blood; without it inside and outside cannot be told apart"
-        )
-    _check_one_heart(volume, where)
+    require_heart(volume, where)
     _check_rv_wall(volume, where)
-    for cavity in ("lv_blood", "rv_blood"):
-        _check_thickness(volume, cavity, where)
+    require_thickness(volume, "rv_blood", where)
 
 
 def check_affine(volume: LabelVolume, where: str) -> None:
@@ -44,16 +31,6 @@ def check_affine(volume: LabelVolume, where: str) -> None:
         raise InputError(where, "orientation", "the voxel-to-patient matrix has NaN or infinite numbers", "export the segmentation again")
     if np.linalg.det(linear) <= 0 or volume.spacing_mm.min() < 1e-3:
         raise InputError(where, "orientation", "the voxel-to-patient matrix is singular or left-handed", "export the segmentation again")
-
-
-def _check_one_heart(volume: LabelVolume, where: str) -> None:
-    body, count = ndimage.label(volume.mask(*WALL), np.ones((3, 3, 3)))
-    size = np.sort(np.bincount(body.ravel())[1:])[::-1]
-    if count > 1 and size[1] > SECOND_HEART * size.sum():
-        ml = size[:2] * volume.voxel_mm3 / 1000.0
-        raise InputError(
-            where, "labels", f"two separate hearts ({ml[0]:.1f} and {ml[1]:.1f} mL of wall)", "keep one of them, or join their walls"
-        )
 
 
 def _check_rv_wall(volume: LabelVolume, where: str) -> None:
@@ -74,27 +51,6 @@ def _check_rv_wall(volume: LabelVolume, where: str) -> None:
                 f"most of the {name} cavity lies against the background, not against a wall",
                 f"label the {name} wall" + (", or leave rv_blood out to plan on the LV alone" if name == "RV" else ""),
             )
-
-
-def _check_thickness(volume: LabelVolume, cavity: str, where: str) -> None:
-    """Refuse a wall that holds no block of 2 x 2 (x 2) voxels along much of its inner surface."""
-    blood = volume.mask(cavity)
-    if not blood.any():
-        return
-    wall = volume.mask(*WALL)
-    spacing = volume.spacing_mm
-    block = np.ones([1 if s > THICK_SLICES * spacing.min() else 2 for s in spacing], bool)
-    padded = np.pad(wall, 2)
-    thick = ndimage.binary_opening(padded, block)[2:-2, 2:-2, 2:-2]
-    lining = wall & ndimage.binary_dilation(blood, FACE_NEIGHBOURS)
-    share = float((lining & ~thick).sum() / max(int(lining.sum()), 1))
-    if share > 0.4:
-        raise InputError(
-            where,
-            "labels",
-            f"{100 * share:.0f} % of the wall round {cavity} is only one voxel ({spacing.min():.1f} mm) thin",
-            "segment the wall with its thickness, or resample the labels to smaller voxels and draw it at least two voxels thick",
-        )
 
 
 def canonical(volume: LabelVolume) -> LabelVolume:

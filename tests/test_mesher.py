@@ -438,7 +438,7 @@ def test_impossible_labels_are_refused_by_name(labels, words: str) -> None:  # t
 def test_two_hearts_are_refused_and_islands_removed() -> None:
     one = small().data
     twice = np.concatenate([one, one], axis=0)
-    with pytest.raises(InputError, match="two separate hearts"):
+    with pytest.raises(InputError, match="two disconnected hearts"):
         check_labels(LabelVolume(twice, small().affine), "case.nrrd")
     data = one.copy()
     data[:3, :3, :3] = LABELS["myocardium"]

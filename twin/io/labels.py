@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,11 @@ CAVITY_ML = (15.0, 500.0)
 EXTENT_MM = (40.0, 250.0)
 THICK_SLICES = 1.6
 """Voxels this many times longer along one axis than along another are slices."""
-THIN_FRACTION = 0.3
-"""Of the wall's voxels, those that have no wall on either side along an axis: a sheet has nearly all, a wall of 3 voxels nearly none."""
+THIN_LINING = 0.4
+"""Share of a cavity's lining that may be one voxel thin: walls of two voxels have nearly none, sheets nearly all."""
+SECOND_HEART = (0.1, 0.2)
+"""A second body with more than these shares of the largest one, and of all wall, is another heart, not an island."""
+FACES = ndimage.generate_binary_structure(3, 1)
 
 
 def read_labels(path: Path, labels: Mapping[str, int] | None = None, flip: bool = False, notes: Notes | None = None) -> LabelVolume:
@@ -91,12 +94,40 @@ def _pieces(mask: NDArray[np.bool_], voxel_ml: float) -> NDArray[np.float64]:
     return np.asarray(np.sort(np.bincount(numbered.ravel(), minlength=n + 1)[1:])[::-1] * voxel_ml, np.float64)
 
 
-def thin_fraction(wall: NDArray[np.bool_], part: NDArray[np.bool_], axes: Sequence[int] = (0, 1, 2)) -> float:
-    """Share of `part`'s voxels at which the whole wall is one voxel thick along one of the axes; arrays (ni, nj, nk) with a free rim."""
-    thin = np.zeros(wall.shape, bool)
-    for axis in axes:
-        thin |= part & ~np.roll(wall, 1, axis) & ~np.roll(wall, -1, axis)
-    return float(thin.sum() / max(1, part.sum()))
+def thin_lining(volume: LabelVolume, cavity: str) -> float:
+    """Share of the wall along a cavity that holds no block of 2 x 2 x 2 voxels (2 x 2 within thick slices), 0 without the cavity."""
+    blood, wall, spacing = volume.mask(cavity), volume.mask(*WALL), volume.spacing_mm
+    if not blood.any():
+        return 0.0
+    # a slanted wall of good thickness is one slice high where slices are thick
+    block = np.ones([1 if size > THICK_SLICES * spacing.min() else 2 for size in spacing], bool)
+    thick = ndimage.binary_opening(np.pad(wall, 2), block)[2:-2, 2:-2, 2:-2]
+    lining = wall & ndimage.binary_dilation(blood, FACES)
+    return float((lining & ~thick).sum() / max(int(lining.sum()), 1))
+
+
+def require_heart(volume: LabelVolume, where: str | Path) -> None:
+    """Raise InputError without wall or LV blood, for two hearts, and for an LV wall one voxel thin: nothing can be done with those."""
+    if not volume.mask(*WALL).any():
+        raise InputError(where, "labels", "no heart wall", "label the wall as myocardium (or lv_myocardium and rv_myocardium)")
+    if not volume.mask("lv_blood").any():
+        remedy = "label the LV cavity as lv_blood; without it inside and outside cannot be told apart"
+        raise InputError(where, "labels", "no LV blood", remedy)
+    voxel_ml = volume.voxel_mm3 / 1000.0
+    pieces, walls = _pieces(volume.data > 0, voxel_ml), _pieces(volume.mask(*WALL), voxel_ml)
+    for parts, whole, limit in ((pieces, pieces[0], SECOND_HEART[0]), (walls, walls.sum(), SECOND_HEART[1])):
+        if len(parts) > 1 and parts[1] > limit * whole:
+            problem = f"two disconnected hearts ({parts[0]:.0f} and {parts[1]:.0f} mL)"
+            raise InputError(where, "labels", problem, "keep one heart, or connect its parts")
+    require_thickness(volume, "lv_blood", where)
+
+
+def require_thickness(volume: LabelVolume, cavity: str, where: str | Path) -> None:
+    """Raise InputError if the wall round a cavity is one voxel thin along much of it."""
+    share = thin_lining(volume, cavity)
+    if share > THIN_LINING:
+        problem = f"the wall is one voxel thin along {100 * share:.0f} % of {cavity}"
+        raise InputError(where, "myocardium", problem, "segment the whole thickness, or export at a finer spacing")
 
 
 def enclosed_fraction(blood: NDArray[np.bool_], wall: NDArray[np.bool_]) -> float:
@@ -117,6 +148,7 @@ def check_heart(volume: LabelVolume, where: str | Path = "", notes: Notes | None
     voxel_ml = volume.voxel_mm3 / 1000.0
     data = _crop(volume)
     grid = LabelVolume(data, volume.affine)
+    require_heart(grid, where)
     _check_pieces(grid, voxel_ml, where, notes)
     _check_wall(grid, where, notes)
     _check_size(grid, volume, where, notes)
@@ -158,10 +190,6 @@ def _check_size(grid: LabelVolume, volume: LabelVolume, where: str | Path, notes
 def _check_pieces(grid: LabelVolume, voxel_ml: float, where: str | Path, notes: Notes) -> None:
     pieces = _pieces(grid.data > 0, voxel_ml)
     if len(pieces) > 1:
-        if pieces[1] > 0.1 * pieces[0]:
-            raise InputError(
-                where, "labels", f"two disconnected hearts ({pieces[0]:.0f} and {pieces[1]:.0f} mL)", "keep one heart, or connect its parts"
-            )
         if pieces[1:].sum() > 0.5:
             notes.suspect(
                 "stray_labels", where, "labels", f"{len(pieces) - 1} loose pieces, {pieces[1:].sum():.1f} mL", "remove the islands"
@@ -180,18 +208,10 @@ def _check_pieces(grid: LabelVolume, voxel_ml: float, where: str | Path, notes: 
 
 def _check_wall(grid: LabelVolume, where: str | Path, notes: Notes) -> None:
     wall = grid.mask(*WALL)
-    right = grid.mask("rv_myocardium")
-    # a slanted wall of good thickness is one slice high where slices are thick
-    fine = [axis for axis, size in enumerate(grid.spacing_mm) if size <= THICK_SLICES * grid.spacing_mm.min()]
-    thin = thin_fraction(wall, wall & ~right, fine)
-    if thin > THIN_FRACTION:
-        remedy = "segment the whole thickness, or export at a finer spacing"
-        raise InputError(where, "myocardium", f"is one voxel thin in {100 * thin:.0f} % of the left ventricle", remedy)
-    thin = thin_fraction(wall, right, fine)
-    if thin > THIN_FRACTION:
-        notes.suspect(
-            "thin_rv_wall", where, "rv_myocardium", f"is one voxel thin in {100 * thin:.0f} % of its voxels", "export at a finer spacing"
-        )
+    thin = thin_lining(grid, "rv_blood")
+    if thin > THIN_LINING:
+        problem = f"is one voxel thin along {100 * thin:.0f} % of rv_blood; such a wall cannot be meshed"
+        notes.suspect("thin_rv_wall", where, "rv_myocardium", problem, "export at a finer spacing")
     enclosed = enclosed_fraction(grid.mask("lv_blood"), wall)
     if enclosed < 0.3:
         raise InputError(where, "lv_blood", f"only {100 * enclosed:.0f} % of its surface touches wall", "segment the wall around the LV")
