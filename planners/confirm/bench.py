@@ -210,8 +210,9 @@ class Bench:
 
         What a beat brings in through the border belongs to a wave that is not there if the site did not capture.
         """
-        mine = beat.stimuli(True)
-        result = self.solver.run([*before, *mine], beat.at_ms + STIMULUS_MS + CAPTURE_MS.value + 2.0)
+        until = beat.at_ms + STIMULUS_MS + CAPTURE_MS.value + 2.0
+        mine = [s for s in beat.stimuli(True) if s.start_ms[0] < until]
+        result = self.solver.run([*before, *mine], until)
         # pulses come back in the order of the stimuli; those of this beat are all open, the site's own is the first of them
         return not beat.own or bool(result.summary["captured"][-len(mine)])
 
