@@ -177,6 +177,7 @@ class ReentrantEikonal:
             along[tets], across[tets] = speed.longitudinal_m_s, speed.transverse_m_s
         self._length2 = self.geometry.metric_lengths2(along, across)
         self._longest = np.sqrt(self._length2.max(axis=1))
+        self._altitude = kernel.altitudes(self._length2)
         self._set_tables(names, tables, along, across)
 
     def _set_tables(
@@ -304,7 +305,7 @@ class _Run:
         while True:
             book = self.book
             why, self.size, node = kernel.advance(
-                geometry.start, geometry.around, geometry.tets, m._length2, m._longest, m._apd, m._cv, m._di_min, m.weights,
+                geometry.start, geometry.around, geometry.tets, m._length2, m._longest, m._altitude, m._apd, m._cv, m._di_min, m.weights,
                 s.time_ms, s.end_ms, s.ready_ms, s.end_before_ms, s.ready_before_ms, s.trial_ms, s.cause, s.lag_ms,
                 s.trial_lag_ms, s.held, s.stopped, self.factor, self.asked, self.answer,
                 self.heap_time, self.heap_node, self.size, self.row, book.node, book.time, book.end, book.parent, book.cause, book.counts,

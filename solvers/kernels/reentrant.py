@@ -29,6 +29,9 @@ LAG_MS = 50.0
 SHORT_DI_MS = 150.0
 CV_MOVED = 0.02
 GATE_SLACK = 1.01
+ROUNDING_MS = 1e-6
+"""Far above the rounding of an arrival, far below what a correction counts for."""
+
 LONGEST_GATE_MS = 150.0
 """No action potential is shorter and no edge takes longer: two firings of a node within this time are one wave."""
 
@@ -95,6 +98,24 @@ def arrival(
 
 
 @njit(cache=True, nogil=True)
+def altitudes(length2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Metric height of every vertex of every tetrahedron over its opposite face, (m, 4) ms: no wave over that face is faster."""
+    out = np.zeros((len(length2), 4))
+    for e in range(len(length2)):
+        ab, ac, ad, bc, bd, cd = length2[e]
+        gbc, gbd, gcd = 0.5 * (ab + ac - bc), 0.5 * (ab + ad - bd), 0.5 * (ac + ad - cd)
+        det = ab * (ac * ad - gcd * gcd) - gbc * (gbc * ad - gcd * gbd) + gbd * (gbc * gcd - ac * gbd)
+        for v in range(4):
+            p, q, r = (v + 1) & 3, (v + 2) & 3, (v + 3) & 3
+            pq, pr, qr = length2[e, EDGE_OF[p, q]], length2[e, EDGE_OF[p, r]], length2[e, EDGE_OF[q, r]]
+            g = 0.5 * (pq + pr - qr)
+            face = pq * pr - g * g
+            if face > 0.0 and det > 0.0:
+                out[e, v] = np.sqrt(det / face)
+    return out
+
+
+@njit(cache=True, nogil=True)
 def stimulate(
     nodes: NDArray[np.int32],
     at: float,
@@ -158,6 +179,7 @@ def advance(
     tets: NDArray[np.int32],
     length2: NDArray[np.float64],
     longest: NDArray[np.float64],
+    altitude: NDArray[np.float64],
     apd: NDArray[np.float32],
     cv: NDArray[np.float32],
     di_min: NDArray[np.float64],
@@ -204,10 +226,10 @@ def advance(
     run; a neighbour's factor is looked up once per firing, not once per tetrahedron. room: the most entries that one firing may add to the heap.
     LOG_FULL and HEAP_FULL: give larger arrays and call again.
     """
-    slowest = np.inf
+    slowest, fastest = np.inf, 0.0
     for r in range(cv.shape[0]):
         for i in range(cv.shape[1]):
-            slowest = min(slowest, float(cv[r, i]))
+            slowest, fastest = min(slowest, float(cv[r, i])), max(fastest, float(cv[r, i]))
     while size > 0 and heap_time[0] <= until:
         if counts[FIRED] == len(log_node):
             return LOG_FULL, size, -1
@@ -265,8 +287,16 @@ def advance(
                     if apart <= gate + wait and (not again or threshold < 0.0):
                         continue
                 tq, tr = time[tets[e, iq]], time[tets[e, ir]]
-                # no gate is wider than the widest: what comes after v's own firing in it cannot make it earlier
-                if again and time[v] <= tp and (time[v] <= tq or tp - tq > widest) and (time[v] <= tr or tp - tr > widest):
+                # no gate is wider than the widest and no wave over the face faster than its height: most offers are hopeless, none else
+                low = tp
+                if tp - tq <= widest:
+                    low = min(low, tq)
+                if tp - tr <= widest:
+                    low = min(low, tr)
+                if again and time[v] <= low:
+                    continue
+                low += altitude[e, iv] / fastest - ROUNDING_MS
+                if (again and low >= time[v] - threshold) or (not again and low >= trial[v] and low >= ready[v]):
                     continue
                 rest_from = end_before[v] if again else end[v]
                 may_from = ready_before[v] if again else ready[v]
