@@ -222,8 +222,9 @@ def advance(
     """Go on until a time, an empty queue, or `max_laps` like cycles at one node; returns (why it stopped, heap size, node of the laps).
 
     counts (4,): blocked, waited, corrected, rows of the log. held, stopped (n,): a wait or a block was counted since the last
-    firing. factor_of (n,): velocity factor of each node's last firing. asked, answer (n,): scratch, asked -1 before the first call of a
-    run; a neighbour's factor is looked up once per firing, not once per tetrahedron. room: the most entries that one firing may add to the heap.
+    firing. factor_of (n,): velocity factor of each node's last firing. altitude (m, 4): as `altitudes`. asked, answer (n,): scratch, asked
+    -1 before the first call of a run; a neighbour's factor is looked up once per firing, not once per tetrahedron. room: the most entries
+    that one firing may add to the heap.
     LOG_FULL and HEAP_FULL: give larger arrays and call again.
     """
     slowest, fastest = np.inf, 0.0
