@@ -51,25 +51,28 @@ def recorded_vt(
     lines = [np.asarray(i["polyline_mm"], float) for i in isthmuses]
     protocol = load_protocol("quick")
     seen = []
+    model = model_of(twin, PacingSettings())
     for site in spec.sites:
         run = induce(twin, protocol, [site])
         found = collect(Reentry.of(mesh), run.inductions, run.episodes)
+        nodes = stimulus_sites(twin, protocol, [site])[site]
         for circuit in found.circuits:
             away = [float(np.linalg.norm(other - np.asarray(circuit.centre_mm), axis=1).min()) for other in lines]
-            seen.append(f"{site}: {circuit.cycle_length_ms:.0f} ms through isthmus {int(np.argmin(away))}")
-            if int(np.argmin(away)) == spec.isthmus:
-                episode = found.episodes[circuit.id]
-                times = stimuli_ms(protocol, episode)
-                end = times[-1] + (SETTLE_CYCLES + RECORDED_CYCLES) * episode.cycle_length_ms
-                model = model_of(twin, PacingSettings())
-                nodes = stimulus_sites(twin, protocol, [site])[site]
-                begin = end - (RECORDED_CYCLES + 2) * episode.cycle_length_ms
-                state, _ = model.run(model.rest(), [(t, nodes) for t in times], begin)
-                _, log = model.run(state, [], end)
-                leads = ecg_of(LeadField(mesh, electrodes(mesh)), log.activations, end - RECORDED_CYCLES * episode.cycle_length_ms, end)
-                cycle = typical_cycle_ms(log.activations)
-                truth = {"isthmus": spec.isthmus, "site": site, "coupling_ms": list(episode.coupling_ms), "cycle_length_ms": cycle}
-                return _noisy(leads, measured, rng), truth
+            nearest, episode = int(np.argmin(away)), found.episodes[circuit.id]
+            seen.append(f"{site}: {circuit.cycle_length_ms:.0f} ms through isthmus {nearest}")
+            if nearest != spec.isthmus:
+                continue
+            times, lap = stimuli_ms(protocol, episode), episode.cycle_length_ms
+            end = times[-1] + (SETTLE_CYCLES + RECORDED_CYCLES) * lap
+            state, _ = model.run(model.rest(), [(t, nodes) for t in times], end - (RECORDED_CYCLES + 2) * lap)
+            _, log = model.run(state, [], end)
+            cycle = typical_cycle_ms(log.activations)
+            if cycle is None or log.activations.activation_ms.max() < end - lap:
+                seen[-1] += " that ended by itself"
+                continue
+            leads = ecg_of(LeadField(mesh, electrodes(mesh)), log.activations, end - RECORDED_CYCLES * lap, end)
+            truth = {"isthmus": spec.isthmus, "site": site, "coupling_ms": list(episode.coupling_ms), "cycle_length_ms": round(cycle, 2)}
+            return _noisy(leads, measured, rng), truth
     raise RunFailed(f"no site induced a tachycardia through isthmus {spec.isthmus} ({'; '.join(seen) or 'nothing was induced'})")
 
 
