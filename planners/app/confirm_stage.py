@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from planners.app.pipeline import VERSION, Line
 from planners.calibration import Calibration
 from planners.circuits.episode import Collected
-from planners.confirm.confirm import ConfirmSettings
+from planners.confirm.confirm import SUSTAINED, ConfirmSettings
 from planners.confirm.plan import Confirmations, confirm_plan
 from planners.pacing.induce import PacingSettings
 from planners.pacing.protocol import load_protocol
@@ -49,6 +49,9 @@ def with_confirmation(made: Plan, found: Confirmations | None) -> Plan:
     if found is None:
         return made
     doubts = [
-        f"Monodomain does not bear out {name}: {c.verdict}; {c.why}." for name, c in found.by_circuit.items() if c.verdict != "sustained"
+        f"Monodomain does not bear out {name}: {c.verdict}; {c.why}."
+        for name, c in found.by_circuit.items()
+        if c.verdict != SUSTAINED or c.same_isthmus is False
     ]
-    return replace(made, circuits=found.on(made.circuits), confirmation=found.as_dict(), limits=[*made.limits, *doubts])
+    sample = [f"{line[0].upper()}{line[1:]}." for line in found.sample_lines()]
+    return replace(made, circuits=found.on(made.circuits), confirmation=found.as_dict(), limits=[*made.limits, *doubts, *sample])

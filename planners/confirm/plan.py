@@ -74,12 +74,15 @@ class Confirmations:
 
     def lines(self) -> list[str]:
         """For the console."""
-        out = [f"{name}, monodomain: {c.verdict} ({c.why})" for name, c in self.by_circuit.items()]
-        if self.negatives:
-            count = self.counts()
-            said = f"of {count['negatives']} trains that induced nothing, monodomain sustains {count['negatives_sustained']}"
-            out.append(f"{said} and ends {count['negatives_not_sustained']}")
-        return out
+        return [*(f"{name}, monodomain: {c.verdict} ({c.why})" for name, c in self.by_circuit.items()), *self.sample_lines()]
+
+    def sample_lines(self) -> list[str]:
+        """What became of the negatives, in one line; none without a sample."""
+        if not self.negatives:
+            return []
+        count = self.counts()
+        said = f"of {count['negatives']} trains that induced nothing, monodomain sustains {count['negatives_sustained']}"
+        return [f"{said} and ends {count['negatives_not_sustained']}"]
 
     def save(self, folder: Path) -> None:
         """Write `confirm.json`, atomically."""
