@@ -26,6 +26,7 @@ VERIFY = {
     "reentry": "solvers.verify.reentry",
     "heart": "planners.confirm.compare",
     "imaging": "planners.virtual.verify_imaging",
+    "calibration": "planners.calibration.verify",
     "planner": "planners.verify_planner",
 }
 REPORTS = {"niederer": "solvers.verify.niederer_table"}
