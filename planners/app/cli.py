@@ -260,18 +260,19 @@ def risk(
 
 @app.command()
 def extract(
-    reports: Annotated[Path, typer.Argument(help="Reports, one JSON object per line: id, text and (optional) kind.")],
+    reports: Annotated[Path, typer.Argument(help="Reports (.jsonl), FHIR bundle (.json), OMOP folder, or mapping (.toml).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Facts, one JSON object per line.")],
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace the output file if it exists.")] = False,
     json: Json = False,
 ) -> int:
-    """Free-text reports (English) to facts, each with the place in the text that says it.
+    """Reports (English) and coded records to facts; each fact of a text with its place.
+    second_reader: Annotated[bool, typer.Option("--second-reader", help="Compare rules with a network taught by them.")] = False,
 
     Example: vtwin extract reports.jsonl -o facts.jsonl
     """
     from planners.app import extract_command
 
-    return extract_command.extract(reports, out, fresh, Console(json))
+    return extract_command.extract(reports, out, fresh, Console(json), second_reader)
 
 
 @app.command()

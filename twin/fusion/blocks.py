@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.fusion.logistic import RidgeLogistic
+
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -37,6 +39,8 @@ class Design:
     parts: Mapping[str, Array]
     seen: Mapping[str, Mask]
     present: Mask
+    fits: dict[tuple[str | None, bytes], RidgeLogistic] = field(default_factory=dict, compare=False, repr=False)
+    """Regressions of these rows that some model has already asked for: most models are made of the same ones."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,6 +50,13 @@ class Design:
     def __len__(self) -> int:
         """Number of patients."""
         return len(self.present)
+
+    def regression(self, name: str | None, y: Array) -> RidgeLogistic:
+        """The ridge regression of y (n,) on one block, or on all side by side (None)."""
+        key = (name, y.tobytes())
+        if key not in self.fits:
+            self.fits[key] = RidgeLogistic().fit(self.joined() if name is None else self.parts[name], y)
+        return self.fits[key]
 
     def take(self, rows: NDArray[Any]) -> Design:
         """The same for some of the patients."""

@@ -68,7 +68,7 @@ def evaluate(table: Table, settings: Settings, tell: Tell) -> dict[str, Any]:
         "conformal": conformal(y, main.plain, settings),
         "missing": _missing(table, main, weight),
         "subgroups": _subgroups(table, main.plain),
-        "attribution": {name: _drop_in_auc(y, main.plain, p) for name, p in main.permuted.items()},
+        "attribution": {name: _drop_in_auc(y, main.plain[: len(p)], p) for name, p in main.permuted.items()},
         "stages": _stages(table, settings, tell),
         "leakage": _leakage(table, settings),
         "notes": list(table.notes),
@@ -127,17 +127,17 @@ def _default(table: Table, settings: Settings, tell: Tell) -> _Default:
     tell("the default, nested ...")
     rng = np.random.default_rng(settings.seed)
     rows = rng.random((settings.repeats, len(table))) < 0.5
-    shape = (settings.repeats, len(table))
+    shape, few = (settings.repeats, len(table)), (min(STAGED_REPEATS, settings.repeats), len(table))
     plain, dropped = np.zeros(shape), np.zeros(shape)
-    emptied = {name: np.zeros(shape) for name in table.blocks}
-    permuted = {name: np.zeros(shape) for name in table.blocks}
+    emptied = {name: np.zeros(few) for name in table.blocks}
+    permuted = {name: np.zeros(few) for name in table.blocks}
     chosen: dict[str, int] = {}
     for repeat, train, test in _folds(table, settings):
         fitted = default(table.blocks).fit(table.frame.iloc[train], table.outcome[train])
         chosen[fitted.chosen_] = chosen.get(fitted.chosen_, 0) + 1
         frame = table.frame.iloc[test]
         plain[repeat, test] = fitted.predict_proba(frame)[:, 1]
-        for name, block in table.blocks.items():
+        for name, block in table.blocks.items() if repeat < few[0] else ():
             emptied[name][repeat, test] = fitted.predict_proba(_emptied(frame, block, np.ones(len(test), bool)))[:, 1]
             permuted[name][repeat, test] = fitted.predict_proba(_shuffled(frame, block, rng))[:, 1]
         if settings.drop is not None:

@@ -162,9 +162,12 @@ def _plain(raw: Mapping[str, Any], path: Path, number: int) -> dict[str, Any]:
         ends = raw.get(key)
         if isinstance(ends, list) and len(ends) == 2 and all(isinstance(e, (int, float)) for e in ends):
             facts[name] = round(sum(ends) / 2) if key == "nyha" else sum(ends) / 2
-    for key, name in (("age_years", "age_years"), ("qrs_ms", "qrs_ms"), ("qtc_ms", "qtc_ms"), ("sex", "sex")):
-        if raw.get(key) is not None:
-            facts[name] = raw[key]
+    more = raw.get("details") or {}
+    if not isinstance(more, dict):
+        raise InputError(path, f"line {number}", "has details that are no object", "give what `vtwin extract` wrote")
+    for key in ("age_years", "qrs_ms", "qtc_ms", "sex"):
+        if more.get(key) is not None:
+            facts[key] = more[key]
     for entity in raw.get("entities", []):
         if not isinstance(entity, dict):
             raise InputError(path, f"line {number}", "holds an entity that is no object", "give what `vtwin extract` wrote")
@@ -173,7 +176,7 @@ def _plain(raw: Mapping[str, Any], path: Path, number: int) -> dict[str, Any]:
             facts[_FROM_TEXT[concept]] = status == "present"
         if concept in _AETIOLOGY and status == "present":
             facts["aetiology"] = _AETIOLOGY[concept]
-    drugs = raw.get("drugs")
+    drugs = more.get("drugs")
     if isinstance(drugs, list):
         taken = {d["name"]: d.get("mg_per_day") for d in drugs if isinstance(d, dict) and d.get("name") and d.get("status") == "present"}
         facts["drugs"] = {name: True if mg is None else mg for name, mg in taken.items()}

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 from twin.fusion.blocks import Array, Design
-from twin.fusion.logistic import RidgeLogistic
 from twin.fusion.models.base import FusionModel
 
 
 class Early(FusionModel):
     """One regression on everything."""
 
-    complexity: ClassVar[int] = 1
+    complexity: ClassVar[int] = 2
 
     def fit_design(self, design: Design, y: Array) -> None:
-        """Fit, the penalty chosen by leave-one-out."""
-        self.model_ = RidgeLogistic().fit(design.joined(), y)
+        """Fit, the penalty chosen by cross-validation."""
+        self.model_ = design.regression(None, y)
 
     def logit_design(self, design: Design) -> Array:
         """Logit by the regression."""

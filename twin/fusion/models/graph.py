@@ -26,7 +26,7 @@ class GraphSmoothing(FusionModel):
 
     def fit_design(self, design: Design, y: Array) -> None:
         """Fit the early model, then the weight of the neighbours, each patient left out of its own neighbourhood."""
-        self.early_ = RidgeLogistic().fit(design.joined(), y)
+        self.early_ = design.regression(None, y)
         self.values_, self.seen_ = design.joined(), design.joined_seen().astype(np.float64)
         self.residual_ = y - expit(self.early_.left_out_logit)
         self.prior_ = prior_logit(y)

@@ -18,7 +18,7 @@ class LateMean(FusionModel):
 
     def fit_design(self, design: Design, y: Array) -> None:
         """Fit every block alone."""
-        self.experts_ = {name: RidgeLogistic().fit(part, y) for name, part in design.parts.items()}
+        self.experts_ = {name: design.regression(name, y) for name in design.parts}
 
     def block_logits(self, design: Design) -> Array:
         """Logits by block, (n, blocks)."""

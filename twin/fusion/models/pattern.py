@@ -10,29 +10,35 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from twin.fusion.blocks import Array, Block, Design
+from twin.fusion.logistic import inner_folds, log_loss
 from twin.fusion.models.base import FusionModel, prior_logit
 
 LEAST_EVENTS = 5
 """A pattern with fewer events, or non-events, than this among its training rows falls back to fewer blocks (chosen here)."""
+MORE_ROWS = 1.2
+"""A block is weighed against the rows that lack it only if without it there are this many times as many (chosen here)."""
 
 
 class PatternSubmodels(FusionModel):
     """A patient without a block is judged by the model that never used it; so a missing block costs its information and no more.
 
-    Submodels are fitted when a pattern first turns up, from training rows that the model keeps.
+    Submodels are fitted when a pattern first turns up, from training rows that the model keeps. weigh: a block that many rows lack is used
+    only if that is better, for the rows that have it, than a model without it that all rows can teach.
     """
 
     native: ClassVar[bool] = True
 
-    def __init__(self, blocks: Mapping[str, Block], model: FusionModel) -> None:
+    def __init__(self, blocks: Mapping[str, Block], model: FusionModel, weigh: bool = False) -> None:
         super().__init__(blocks)
         self.model = model
+        self.weigh = weigh
 
     def fit_design(self, design: Design, y: Array) -> None:
         """Keep the rows and fit the submodel of all blocks."""
         self.design_, self.y_ = design, y
         self.submodels_: dict[tuple[str, ...], FusionModel | float] = {}
-        self.submodel(design.names)
+        whole = self.submodel(design.names)
+        self.chosen_ = "prior" if isinstance(whole, float) else getattr(whole, "chosen_", type(whole).__name__)
 
     def submodel(self, names: tuple[str, ...]) -> FusionModel | float:
         """The model of a set of blocks, or the prior logit where there is no block."""
@@ -50,10 +56,34 @@ class PatternSubmodels(FusionModel):
             counts = {name: int(self.design_.only([name]).present.sum()) for name in names}
             rarest = min(names, key=lambda name: counts[name])
             return self.submodel(tuple(name for name in names if name != rarest))
+        if self.weigh and (spared := self._not_worth(names, rows)):
+            return self.submodel(tuple(name for name in names if name != spared))
         model: FusionModel = clone(self.model)
         model.fit_design(part.take(rows), self.y_[rows])
         model.used_ = names
         return model
+
+    def _not_worth(self, names: tuple[str, ...], rows: NDArray[Any]) -> str | None:
+        """A block without which the rows that have it are judged no worse (regressions, cross-validated on those rows), or None."""
+        y, fold = self.y_, np.full(len(self.y_), -1)
+        fold[rows] = inner_folds(y[rows])
+        for spared in names if len(names) > 1 else ():
+            kept = tuple(name for name in names if name != spared)
+            more = np.flatnonzero(self.design_.only(kept).present.all(axis=1))
+            if len(more) < MORE_ROWS * len(rows):
+                continue
+            loss = np.zeros((2, len(y)))
+            for k in range(int(fold.max()) + 1):
+                test = fold == k
+                for which, (blocks, own) in enumerate(((names, rows), (kept, more))):
+                    train, part = own[~test[own]], self.design_.only(blocks)
+                    fitted = part.take(train).regression(None, y[train])
+                    loss[which, test] = log_loss(y[test], fitted.logit(part.take(test).joined()))
+            gain = (loss[1] - loss[0])[rows]
+            # the simpler model is kept unless the block is better by more than the error of that difference
+            if gain.mean() <= gain.std(ddof=1) / np.sqrt(len(gain)):
+                return spared
+        return None
 
     def logit_design(self, design: Design) -> Array:
         """Each row by the submodel of its blocks."""

@@ -25,11 +25,12 @@ class ProductOfExperts(FusionModel):
             rows = design.present[:, column]
             if len(np.unique(y[rows])) < 2:
                 continue
-            self.experts_[name] = RidgeLogistic().fit(part[rows], y[rows])
+            self.experts_[name] = design.regression(name, y) if rows.all() else RidgeLogistic().fit(part[rows], y[rows])
             self.priors_[name] = prior_logit(y[rows])
             evidence[rows] += self.experts_[name].left_out_logit - self.priors_[name]
         prior = prior_logit(y)
         self.weights_ = _exponent(evidence, y, prior)
+        self.left_out_ = np.asarray(self.weights_[0] + self.weights_[1] * evidence)
 
     def logit_design(self, design: Design) -> Array:
         """Prior and the evidence of the blocks that are there."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from twin.fusion.blocks import Block
 from twin.fusion.models.attention import Attention
 from twin.fusion.models.base import FusionModel
+from twin.fusion.models.blend import Blend
 from twin.fusion.models.chained import ChainedEquations
 from twin.fusion.models.early import Early
 from twin.fusion.models.graph import GraphSmoothing
@@ -19,6 +20,7 @@ from twin.fusion.models.vae import ProductVae
 
 Blocks = Mapping[str, Block]
 MODELS: dict[str, Callable[[Blocks], FusionModel]] = {
+    "blend": Blend,
     "early": Early,
     "late_mean": LateMean,
     "late_stack": LateStack,
@@ -28,7 +30,7 @@ MODELS: dict[str, Callable[[Blocks], FusionModel]] = {
     "attention": Attention,
     "vae": ProductVae,
 }
-CANDIDATES = ("early", "late_stack", "product", "graph")
+CANDIDATES = ("blend", "early", "late_stack", "product", "graph")
 """What the default chooses among: fast enough for a nested cross-validation. The mean of logits is for comparison only."""
 NETWORKS = ("attention", "vae")
 
@@ -39,9 +41,12 @@ def model(name: str, blocks: Blocks) -> FusionModel:
     return plain if plain.native else PatternSubmodels(blocks, plain)
 
 
-def default(blocks: Blocks) -> OneStandardError:
-    """The shipped default: the simplest candidate within one standard error of the best."""
-    return OneStandardError(blocks, {name: model(name, blocks) for name in CANDIDATES})
+def default(blocks: Blocks) -> PatternSubmodels:
+    """The shipped default: the simplest candidate within one standard error of the best, chosen anew for each pattern of blocks.
+
+    So a patient without a block gets exactly the model that was made without it.
+    """
+    return PatternSubmodels(blocks, OneStandardError(blocks, {name: MODELS[name](blocks) for name in CANDIDATES}), weigh=True)
 
 
 def available() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from twin.records.text import context, lexicon, segments, values
+from twin.records.text import context, details, lexicon, segments, values
 from twin.records.text.lexicon import Mention
 from twin.records.text.sentences import clauses, sentences
 
@@ -14,8 +14,8 @@ def extract(text: str, kind: str = "") -> dict[str, Any]:
     """Facts of one report.
 
     kind: sort of report ("echo", "cmr", "clinic", "ep", "holter", ...). Returns lvef [low, high] or None, lvef_prior, lvef_derived,
-    nyha [low, high] or None, lge_percent, scar_segments, rwma_segments (AHA numbers), entities (concept, status) and spans (key, value,
-    start, end, text).
+    nyha [low, high] or None, lge_percent, scar_segments, rwma_segments (AHA numbers), entities (concept, status), details (what
+    `twin.records.text.details` finds), and spans (key, value, start, end, text).
     """
     places = list(sentences(text))
     spans: list[dict[str, Any]] = []
@@ -48,6 +48,7 @@ def extract(text: str, kind: str = "") -> dict[str, Any]:
         "rwma_segments": walls["motion"],
         "lvef_derived": derived is not None,
         "entities": entities,
+        "details": details.details(text, lambda at: _clause(text, places, at), kind, note),
         "spans": sorted(spans, key=lambda s: (s["start"], s["end"], s["key"])),
     }
 
