@@ -57,6 +57,17 @@ def _non_inducible(plan: Plan, case: Case, wanted: Any) -> str:
     return "" if found == wanted else f"non_inducible_after: expected {wanted}, found {found}"
 
 
+def _circuits(plan: Plan, case: Case, wanted: Any) -> str:
+    return "" if len(plan.circuits) >= wanted else f"circuits_at_least: expected {wanted}, found {len(plan.circuits)}"
+
+
+def _recorded(plan: Plan, case: Case, wanted: Any) -> str:
+    """Whether every recorded VT of the case is like a simulated one."""
+    unlike = [vt["name"] for vt in plan.clinical_vts if not vt["match"]]
+    found = bool(plan.clinical_vts) and not unlike
+    return "" if found == wanted else f"recorded_vts_matched: expected {wanted}, but these are not: {', '.join(unlike) or 'none was given'}"
+
+
 def _volume(plan: Plan, case: Case, wanted: Any) -> str:
     found = plan.outcome["lesion_volume_ml"]
     return "" if found <= wanted else f"lesion_volume_ml_at_most: expected {wanted:g}, found {found:.2f}"
@@ -100,6 +111,8 @@ CHECKS: Mapping[str, Callable[[Plan, Case, Any], str]] = {
     "induced": _induced,
     "targets_at_most": _targets,
     "isthmus_within_mm": _isthmus,
+    "circuits_at_least": _circuits,
+    "recorded_vts_matched": _recorded,
     "non_inducible_after": _non_inducible,
     "lesion_volume_ml_at_most": _volume,
     "healthy_velocity_within": _velocity,
