@@ -97,9 +97,10 @@ def load(path: str | Path, folder: str | Path | None = None) -> LoadedCase:
     Raises InputError (Suspicious for what the case may accept).
     """
     from planners.app.evidence import gather
+    from planners.app.identity import hidden
     from twin.case import load_case
 
-    case = load_case(Path(path))
+    case = hidden(load_case(Path(path)))
     kept = Path(folder) if folder is not None else Path(path).parent / ".vtwin"
     return LoadedCase(case, gather(case, kept, lambda line: None), kept)
 

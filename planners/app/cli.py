@@ -49,6 +49,9 @@ def plan(
     threads: Threads = None,
     fresh: Fresh = False,
     dry_run: Dry = False,
+    identified: Annotated[
+        bool, typer.Option("--identified", help="Name the case and its files in outputs; else neither gets into any.")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Make an ablation plan: evidence, mesh, tissue, induction, lesions, outcome, report.
@@ -61,7 +64,7 @@ def plan(
     console = Console(json)
     if explain is not None:
         return plan_command.explain(out, explain, console)
-    return plan_command.plan(case, out, console, seed=seed, fresh=fresh, dry_run=dry_run)
+    return plan_command.plan(case, out, console, seed=seed, fresh=fresh, dry_run=dry_run, identified=identified)
 
 
 @app.command()
@@ -263,10 +266,10 @@ def extract(
     reports: Annotated[Path, typer.Argument(help="Reports (.jsonl), FHIR bundle (.json), OMOP folder, or mapping (.toml).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Facts, one JSON object per line.")],
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace the output file if it exists.")] = False,
+    second_reader: Annotated[bool, typer.Option("--second-reader", help="Compare rules with a network taught by them.")] = False,
     json: Json = False,
 ) -> int:
     """Reports (English) and coded records to facts; each fact of a text with its place.
-    second_reader: Annotated[bool, typer.Option("--second-reader", help="Compare rules with a network taught by them.")] = False,
 
     Example: vtwin extract reports.jsonl -o facts.jsonl
     """
@@ -375,7 +378,10 @@ def fuse(
 
 @app.command()
 def doctor(json: Json = False) -> int:
-    """Say what this machine has, what is missing and how to get it."""
+    """Say what this machine has, what is missing and how to get it.
+
+    Example: vtwin doctor
+    """
     from planners.app.doctor import as_records, examine
 
     findings = examine()
@@ -405,7 +411,10 @@ def bench(
     name: Annotated[str | None, typer.Argument(help="Only timings whose name starts with this.")] = None,
     json: Json = False,
 ) -> int:
-    """Time the kernels, each as a ratio to a plain reference in the same run."""
+    """Time the kernels, each as a ratio to a plain reference in the same run.
+
+    Example: vtwin bench ionic
+    """
     from planners.app import checks
 
     return checks.bench(name, Console(json))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from meshing import voxelise
+from planners.app.identity import without_names, without_names_said
 from planners.app.substrate import with_substrate
 from planners.virtual.infarct import add_infarct, spec_from
 from twin.case import Case, read_patient
@@ -17,16 +18,18 @@ from twin.patient import Evidence, Patient
 from twin.run import content_hash
 
 
-def gather(case: Case, folder: Path, progress: Callable[[str], None]) -> Patient:
+def gather(case: Case, folder: Path, progress: Callable[[str], None], identified: bool = False) -> Patient:
     """Read and check all evidence; `folder` keeps the labels made from a surface, so that they are made once.
 
+    Names of files that may name a person get no further, unless `identified`.
     Raises InputError for what is wrong with the case or its files.
     """
-    case, notes = case_labels(case, folder, progress)
+    asked, tell = case, without_names_said(case, progress, identified)
+    case, notes = case_labels(case, folder, tell)
     if kind_of(case.labels_path) == "surface":
         labels = folder / f"labels-{content_hash(case.labels_path)}" / "labels.nrrd"
         if not labels.exists():
-            progress("turning the surface into labels ...")
+            tell("turning the surface into labels ...")
             labels.parent.mkdir(parents=True, exist_ok=True)
             voxelise.convert(case.labels_path, labels)
         notes.append(f"labels were made from the surface {case.labels_path.name} at 1 mm (vtwin convert)")
@@ -41,7 +44,7 @@ def gather(case: Case, folder: Path, progress: Callable[[str], None]) -> Patient
         notes.append(f"the infarct is virtual: {truth['scar_ml']:.1f} mL of scar were drawn into this heart, no image showed them")
         patient = replace(patient, labels=Evidence(volume, patient.labels.source, "virtual infarct added", patient.labels.virtual))
     if patient.lge is not None or patient.ct is not None:
-        progress("reading the substrate from the images ...")
+        tell("reading the substrate from the images ...")
         patient, lines = with_substrate(patient)
         notes += lines
-    return replace(patient, notes=(*patient.notes, *notes))
+    return without_names(asked, replace(patient, notes=(*patient.notes, *notes)), identified)

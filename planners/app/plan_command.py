@@ -17,6 +17,7 @@ from planners.app.clinical import clinical_twin
 from planners.app.confirm_stage import confirmation, with_confirmation
 from planners.app.console import Console
 from planners.app.evidence import gather
+from planners.app.identity import hidden
 from planners.app.output import claim, finish
 from planners.app.pipeline import Line
 from planners.circuit_evidence import recorded_vts
@@ -42,10 +43,17 @@ SECONDS_PER_NODE = 5e-3
 """Of a whole plan at 2 mm on two cores (measured on the demo, 43,000 nodes); `--dry-run` scales with the wall's volume."""
 
 
-def _identity(command: str, case: Case, seed: int) -> dict[str, Any]:
-    settings = {"edge_mm": case.edge_mm, "accept": list(case.accept), "tissue": dict(case.tissue), "request": asdict(case.request)}
+def _identity(command: str, case: Case, seed: int, identified: bool = False) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "edge_mm": case.edge_mm,
+        "accept": list(case.accept),
+        "tissue": dict(case.tissue),
+        "request": asdict(case.request),
+    }
     if case.clinical:
         settings["clinical_vts"] = [{"name": vt["name"], "cycle_length_ms": vt["cycle_length_ms"]} for vt in case.clinical]
+    if identified:
+        settings["identified"] = True
     return {"command": command, "seed": seed, "inputs": case.inputs(), "settings": settings}
 
 
@@ -61,33 +69,36 @@ def _say_if_compiling(console: Console) -> None:
         console.progress("First run here: kernels are compiled as they are needed (about a minute in all) and kept for later runs")
 
 
-def _begin(case: Case, folder: Path, console: Console) -> Patient:
+def _begin(case: Case, folder: Path, console: Console, identified: bool = False) -> Patient:
     console.progress(f"Case {case.name}: reading and checking the evidence ...")
-    patient = gather(case, folder, lambda line: console.progress(f"  {line}"))
+    patient = gather(case, folder, lambda line: console.progress(f"  {line}"), identified)
     for note in patient.notes:
         console.progress(f"  {note}")
     return patient
 
 
-def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry_run: bool) -> int:
+def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry_run: bool, identified: bool = False) -> int:
     """Run the whole line of a case file; status 3 if an [expect] of the case was missed."""
-    return plan_case(load_case(path), out, console, seed=seed, fresh=fresh, dry_run=dry_run)
+    return plan_case(load_case(path), out, console, seed=seed, fresh=fresh, dry_run=dry_run, identified=identified)
 
 
-def plan_case(case: Case, out: Path, console: Console, *, seed: int = 0, fresh: bool = False, dry_run: bool = False) -> int:
-    """Run the whole line of a case; status 3 if an [expect] of it was missed."""
+def plan_case(
+    case: Case, out: Path, console: Console, *, seed: int = 0, fresh: bool = False, dry_run: bool = False, identified: bool = False
+) -> int:
+    """Run the whole line of a case; status 3 if an [expect] of it was missed. `identified`: outputs may name the case and its files."""
+    case = hidden(case, identified)
     load_protocol(case.request.protocol)
     if dry_run:
         recorded_vts(case.clinical, Notes(case.accept))
         if case.clinical_facts is not None:
             read_clinical(case.clinical_facts, case.clinical_files, case.path)
         with tempfile.TemporaryDirectory() as folder:
-            return _dry_run(case, _begin(case, Path(folder), console), console)
-    identity = _identity("plan", case, seed)
+            return _dry_run(case, _begin(case, Path(folder), console, identified), console)
+    identity = _identity("plan", case, seed, identified)
     if claim(out, identity, fresh):
         console.progress(f"{out} holds this run: finished stages are reused")
     _say_if_compiling(console)
-    patient = _begin(case, out / "stages", console)
+    patient = _begin(case, out / "stages", console, identified)
     recorded = recorded_vts(case.clinical, Notes(case.accept))
     virtual = _virtual(case, patient)
     informed = clinical_twin(case, patient, console.progress)
@@ -176,7 +187,7 @@ def _dry_run(case: Case, patient: Patient, console: Console) -> int:
 
 def induce(path: Path, out: Path, console: Console, *, seed: int, fresh: bool) -> int:
     """Stages up to induction; writes inductions.json."""
-    case = load_case(path)
+    case = hidden(load_case(path))
     identity = _identity("induce", case, seed)
     claim(out, identity, fresh)
     patient = _begin(case, out / "stages", console)
