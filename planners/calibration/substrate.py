@@ -154,7 +154,7 @@ def write_picture(fused: Fused, mesh: HeartMesh, path: Path) -> None:
     FigureCanvasAgg(figure)
     for k, name in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), k + 1, projection="polar")
-        shown = _bullseye(axes, {int(s): row[name] for s, row in rows.items()}, "magma" if name == "disagreement" else "Reds")
+        shown = _bullseye(axes, {int(s): row[name] for s, row in rows.items()}, "Purples" if name == "disagreement" else "Reds")
         axes.set_title(name if name == "disagreement" else f"{name}: scar + border", fontsize=9)
         figure.colorbar(shown, ax=axes, shrink=0.7)
     buffer = io.BytesIO()
