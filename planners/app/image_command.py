@@ -22,6 +22,7 @@ from twin.imaging.align import put_back, slice_shifts
 from twin.imaging.channels import conducting_channels, describe
 from twin.imaging.lge import METHODS, Enhancement, classify
 from twin.imaging.quantify import quantify
+from twin.imaging.radiomics import of_enhancement
 from twin.imaging.repair import repair
 from twin.imaging.thickness import Thickness, wall_thickness
 from twin.imaging.volumes import beat_of_cine, cavity_ml, ventricles
@@ -60,6 +61,7 @@ def image(source: Path, out: Path, console: Console, given: dict[str, Path | Non
         lge = read_image(paths["lge"], notes)
         found = classify(lge, volume)
         value["late_enhancement"] = quantify(found, method)
+        value["radiomics"] = of_enhancement(found, method)
         drawn = volume.mask("scar", "border_zone", "isthmus").any()
         volume = volume if drawn else found.labels(method)
         value["scar_labels"] = "as drawn" if drawn else f"late enhancement, {method}"

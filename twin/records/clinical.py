@@ -63,9 +63,9 @@ def read_clinical(table: Mapping[str, Any], files: Mapping[str, Path], where: Pa
     sources: list[tuple[str, dict[str, Any]]] = [("the case", _own(table, where))]
     notes = Notes()
     if "record" in files:
-        sources.append((files["record"].name, dict(read_record(files["record"], notes))))
+        sources.append(("the record", dict(read_record(files["record"], notes))))
     if "facts" in files:
-        sources += [(f"{files['facts'].name}, line {n}", facts) for n, facts in read_extracted(files["facts"])]
+        sources += [(f"extracted facts, line {n}", facts) for n, facts in read_extracted(files["facts"])]
     facts: dict[str, Any] = {}
     origin: dict[str, str] = {}
     conflicts: list[str] = []
