@@ -43,7 +43,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add what is made, not written."""
     made = {f"reference/{name}.md": reference(name) for name in PACKAGES}
     made["parameters.md"] = parameters()
-    made["validation.md"] = validation(json.loads(RECORDS.read_text(encoding="utf-8")) if RECORDS.is_file() else {})
+    made["validation.md"] = validation(json.loads(RECORDS.read_text(encoding="utf-8")) if RECORDS.is_file() else [])
     for place, text in made.items():
         files.append(File.generated(config, place, content=text))
     return files
@@ -123,12 +123,15 @@ def _class(node: ast.ClassDef) -> str:
     return "\n".join([f"class {node.name}{f'({bases})' if bases else ''}", *fields])
 
 
-def validation(found: Any) -> str:
-    """The page of `vtwin verify`: value, reference, tolerance and source of every check, by room."""
-    records, made = found.get("records", []), found.get("made", "")
+def validation(records: list[dict[str, Any]]) -> str:
+    """The page of `vtwin verify -o docs/validation`: value, reference, tolerance and source of every check, by room."""
     passed = sum(bool(r["passed"]) for r in records)
     lines = ["# Validation", "", "Made from the output of `vtwin verify`; the same command makes every number again.", ""]
-    lines += [f"{passed} of {len(records)} checks pass{f' ({made})' if made else ''}.", ""] if records else ["No records here yet.", ""]
+    lines += (
+        [f"{passed} of {len(records)} checks pass.", ""]
+        if records
+        else ["No records here: `vtwin verify -o docs/validation` makes them.", ""]
+    )
     for room in dict.fromkeys(str(r["name"]).split("/")[0] for r in records):
         lines += [f"## {room}", "", "| check | value | reference | tolerance | passed | source |", "|---|---|---|---|---|---|"]
         for r in (r for r in records if str(r["name"]).split("/")[0] == room):

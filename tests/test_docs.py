@@ -147,9 +147,8 @@ def test_the_reference_holds_every_public_function() -> None:
     numbers = hooks["parameters"]()
     assert "Labelle & Shewchuk" in numbers
     assert numbers.count("\n|") > 60
-    made = hooks["validation"](
-        {"records": [{"name": "a/b", "value": 1.0, "unit": "ms", "reference": 1, "tolerance": 0.1, "passed": False, "source": "x|y"}]}
-    )
+    record = {"name": "a/b", "value": 1.0, "unit": "ms", "reference": 1, "tolerance": 0.1, "passed": False, "source": "x|y"}
+    made = hooks["validation"]([record])
     assert "0 of 1 checks pass" in made
     assert "| `a/b` | 1 ms | 1 | 0.1 | **no** | x\\|y |" in made
 
