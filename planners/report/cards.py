@@ -23,7 +23,7 @@ def cards(story: Story) -> list[dict[str, Any]]:
 
 def circuit_lines(plan: Plan) -> list[str]:
     """For the console: one line per circuit that was paced, one per recorded VT."""
-    paced = [f"{c.id}: {entrained(c)}" for c in plan.circuits if c.evidence]
+    paced = [f"{c.id}, entrainment: {entrained(c)}" for c in plan.circuits if c.evidence]
     return [*paced, *(f"recorded VT {vt['name']!r}: {vt['verdict']}" for vt in plan.clinical_vts)]
 
 
@@ -33,9 +33,9 @@ def entrained(circuit: Circuit) -> str:
     if not rows:
         return str(circuit.evidence.get("note", "")) or "it was not paced"
     if rows[0]["what"] != "entrained":
-        return f"its isthmus could not be tested by entrainment ({'; '.join(_train(row) for row in rows)})"
+        return f"its isthmus could not be tested ({'; '.join(_train(row) for row in rows)})"
     critical = rows[0]["critical"]
-    said = "entrainment confirms its isthmus" if critical else "entrainment does not confirm its isthmus"
+    said = "its isthmus is confirmed" if critical else "its isthmus is not confirmed"
     return f"{said} ({'; '.join(_train(row) for row in rows)})"
 
 
@@ -58,7 +58,7 @@ def _card(story: Story, circuit: Circuit) -> dict[str, Any]:
         + ".",
         f"Isthmus {width}, passed at {circuit.isthmus_velocity_m_s:.2f} m/s; exit in AHA segment {circuit.segment or 'none (RV)'}.",
         f"{'Figure of eight' if circuit.figure_of_eight else 'Single loop'}; induced from {', '.join(circuit.sites)}.",
-        f"{entrained(circuit).capitalize()}." if evidence else "It appeared only after lesions, and was not paced.",
+        f"Entrainment: {entrained(circuit)}." if evidence else "It appeared only after lesions, and was not paced.",
     ]
     if "monodomain" in evidence:
         lines.append(_by_monodomain(evidence["monodomain"]))
