@@ -310,6 +310,43 @@ def test_a_listener_gets_surfaces_and_targets_in_order(mesh, plan):
     assert same_cloud(points, mesh.points_mm[mesh.surface_nodes("lv_endo")]) < WITHIN_MM
 
 
+def test_a_listener_gets_a_hundred_updates_in_order(mesh, plan):
+    listener = Listener()
+    listener.start()
+    with openigtlink.connected(port=listener.port) as link:
+        link.send(plan, mesh)
+        for k in range(100):
+            link.send(replace(plan, targets=[replace(plan.targets[0], id=f"U{k}")]))
+        assert link.sent == 105
+    listener.join(10)
+    updates = [body for kind, device, body in listener.received[5:] if (kind, device) == ("POINT", "targets")]
+    assert [struct.unpack(">64s", body[:64])[0].rstrip(b"\0").decode() for body in updates] == [f"U{k}.1" for k in range(100)]
+
+
+def test_updates_of_guidance_are_streamed_as_they_come(mesh, plan, tmp_path, monkeypatch):
+    from planners.app import leave_command
+    from planners.app.console import Console
+
+    (tmp_path / "stages" / "mesh-abc").mkdir(parents=True)
+    mesh.save(tmp_path / "stages" / "mesh-abc" / "mesh.npz")
+    made = replace(plan, run={"stages": {"mesh": "abc"}})
+    write_json(tmp_path / "plan.json", made.as_dict())
+    monkeypatch.setattr(leave_command, "PERIOD_S", 0.0)
+    listener = Listener()
+    listener.start()
+    left = iter(range(4))
+
+    def until():
+        k = next(left, None)
+        if k is not None and k < 3:
+            write_json(tmp_path / "guidance" / f"{k + 1:04d}" / "plan.json", replace(made, targets=made.targets[: 2 - k % 2]).as_dict())
+        return k is None or k == 3
+
+    assert leave_command.stream(tmp_path, "127.0.0.1", listener.port, False, Console(True), True, until) == 0
+    listener.join(5)
+    assert [len(body) // 136 for kind, _, body in listener.received if kind == "POINT"] == [3, 3, 2, 3]
+
+
 def test_points_are_what_another_implementation_reads(plan):
     messages = pytest.importorskip("pyigtl").messages
     data = openigtlink.message("POINT", "targets", openigtlink.points_body(plan), 1.5)

@@ -298,6 +298,7 @@ def stream(
     host: Annotated[str, typer.Option(help="Where the OpenIGTLink listener is.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Its port.")] = 18944,
     remote: Annotated[bool, typer.Option("--remote", help="Allow a host that is not this machine.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with the targets of every update of `vtwin guide`.")] = False,
     json: Json = False,
 ) -> int:
     """Send surfaces and targets of a finished plan to an OpenIGTLink listener, such as 3D Slicer.
@@ -306,7 +307,7 @@ def stream(
     """
     from planners.app import leave_command
 
-    return leave_command.stream(out, host, port, remote, Console(json))
+    return leave_command.stream(out, host, port, remote, Console(json), follow)
 
 
 @app.command()

@@ -10,6 +10,8 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,27 +81,47 @@ def surface_body(points_mm: NDArray[np.float64], triangles: NDArray[np.int32]) -
     return head + _ras(points_mm[used]).astype(">f4").tobytes() + polygons.tobytes()
 
 
-def messages(plan: Plan, mesh: HeartMesh, surfaces: Sequence[str] = SURFACES) -> Iterator[tuple[str, str, bytes]]:
-    """(type, device name, body) of everything that is sent once: surfaces first, then the targets."""
-    for name in surfaces:
-        if len(mesh.surfaces[name]):
+def messages(plan: Plan, mesh: HeartMesh | None, surfaces: Sequence[str] = SURFACES) -> Iterator[tuple[str, str, bytes]]:
+    """(type, device name, body) of everything that is sent: surfaces first (none without a mesh), then the targets."""
+    for name in surfaces if mesh is not None else ():
+        if mesh is not None and len(mesh.surfaces[name]):
             yield "POLYDATA", name, surface_body(mesh.points_mm, mesh.surfaces[name])
     yield "POINT", "targets", points_body(plan)
 
 
-def stream(plan: Plan, mesh: HeartMesh, host: str = "127.0.0.1", port: int = PORT, remote: bool = False, timeout_s: float = 5.0) -> int:
-    """Connect to a listener, send surfaces and targets, and return the number of messages.
+@dataclass
+class Link:
+    """An open connection to a listener; every `send` is a whole state, in the order of the calls."""
 
-    Raises InputError for a host that is not this machine unless `remote` says so, and RunFailed if nobody listens.
+    socket: socket.socket
+    sent: int = 0
+
+    def send(self, plan: Plan, mesh: HeartMesh | None = None) -> int:
+        """Send the targets, and the surfaces of a mesh if one is given; returns the number of messages. Raises OSError."""
+        count = 0
+        for kind, device, body in messages(plan, mesh):
+            self.socket.sendall(message(kind, device, body, time.time()))
+            count += 1
+        self.sent += count
+        return count
+
+
+@contextmanager
+def connected(host: str = "127.0.0.1", port: int = PORT, remote: bool = False, timeout_s: float = 5.0) -> Iterator[Link]:
+    """A connection to a listener, closed at the end.
+
+    Raises InputError for a host that is not this machine unless `remote` says so, and RunFailed if nobody listens (any more).
     """
     if host not in LOOPBACK and not remote:
         raise InputError("command line", "--host", f"{host} is not this machine", "say --remote to send the plan over the network")
     try:
         with socket.create_connection((host, port), timeout=timeout_s) as link:
-            count = 0
-            for kind, device, body in messages(plan, mesh):
-                link.sendall(message(kind, device, body, time.time()))
-                count += 1
-            return count
+            yield Link(link)
     except OSError as error:
         raise RunFailed(f"nothing listens at {host}:{port} ({error.strerror or error}): start the listener first") from None
+
+
+def stream(plan: Plan, mesh: HeartMesh, host: str = "127.0.0.1", port: int = PORT, remote: bool = False, timeout_s: float = 5.0) -> int:
+    """Connect to a listener, send surfaces and targets, and return the number of messages. Raises what `connected` does."""
+    with connected(host, port, remote, timeout_s) as link:
+        return link.send(plan, mesh)
