@@ -39,6 +39,13 @@ GAIN = Param(
 MOST_SITES = 4
 LEAD_IN_MS = 60
 DURATION_NOISE = Param(8.0, "ms", 4.0, 12.0, "reading QRS duration; activation before and after what the leads show (ours)")
+MODEL_ERROR = Param(
+    0.10,
+    "1",
+    0.05,
+    0.2,
+    "relative error that wrong sites, electrodes and conductor leave in velocities from an ECG alone (docs/calibration.md)",
+)
 KNOWN_MM = 20.0
 """A site counts as found if 90 % of its probability lies within so much of it."""
 ROUNDS = 3
@@ -220,7 +227,7 @@ def _velocities(
     log_v = log_v.copy()
     log_v[1::2] = np.minimum(log_v[1::2], log_v[::2])
     covariance = belief.covariance.copy()
-    covariance[:p, :p] += np.diag(left_errors(names))
+    covariance[:p, :p] += np.diag(left_errors(names) + MODEL_ERROR.value**2)
     fit = VelocityFit(
         names,
         log_v,

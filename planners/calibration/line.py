@@ -133,7 +133,7 @@ def fit_data(
     fit = fit_velocities(forward, data, prior, mesh.points_mm, many_sources=many)
     if not many:
         fit = settle(forward, data, fit, surface, mesh.points_mm, rounds=8)
-        fit = prune(forward, data, fit)
+        fit = prune(forward, data, fit, surface, mesh.points_mm)
         if finer is not None:
             fit = settle(forward, data, fit, surface, mesh.points_mm, lambda f: _no_gap(forward, finer, f, mesh)[data.node], rounds=3)
     for _ in range(2 if finer is not None else 1):

@@ -117,7 +117,9 @@ def statements(found: dict[str, Any]) -> list[str]:
     names = ", ".join(name for name in found["sources"] if name != "fused")
     out = []
     if found["used_for_regions"]:
-        out.append(f"Regions are fused from {names} (weights fitted on simulated patients); nobody drew them as they are.")
+        out.append(
+            f"Regions are fused from {names} (weights partly fitted on simulated hearts, partly chosen); nobody drew them as they are."
+        )
     if found["disagreeing_segments"]:
         where = ", ".join(str(s) for s in found["disagreeing_segments"])
         out.append(f"Sources of the substrate contradict one another in AHA segment {where}: look there before relying on its borders.")

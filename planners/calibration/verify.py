@@ -265,7 +265,7 @@ def _record(name: str, value: float, goal: Param) -> dict[str, Any]:
 
 
 def checks(fast: bool = True) -> list[dict[str, Any]]:
-    """Records of `vtwin verify calibration`: nothing without --slow, since the patients take hours the first time (then minutes)."""
+    """Records of `vtwin verify calibration`: nothing without --slow: the patients take an hour the first time, then minutes."""
     if fast:
         return []
     out = summed_up([examined(hidden(REPORTED + k)) for k in range(PATIENTS)])

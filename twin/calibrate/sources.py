@@ -148,8 +148,11 @@ def _moved(nodes: Nodes, moves_mm: Array, at: list[Tangents | None], points_mm: 
     return out
 
 
-def prune(model: DifferentiableForward, data: LatData, fit: VelocityFit) -> VelocityFit:
-    """Take away sites that the map does not need (Bayesian information criterion): they bend the velocities."""
+def prune(model: DifferentiableForward, data: LatData, fit: VelocityFit, surface: Nodes, points_mm: Array) -> VelocityFit:
+    """Take away sites that the map does not need (Bayesian information criterion): they bend the velocities.
+
+    Of the site that is missed least, the others settle anew before it is judged: where two stand for one, each alone seems needed.
+    """
     prior = (fit.prior_log_mean, fit.prior_log_sd)
     while len(fit.source_nodes) > 1:
         best, kept = np.inf, None
@@ -159,7 +162,10 @@ def prune(model: DifferentiableForward, data: LatData, fit: VelocityFit) -> Velo
             worse = misfit(tried[2]) - misfit(fit.residual_ms)
             if worse < best:
                 best, kept = worse, replace(fit, log_mode=tried[0], source_nodes=nodes, source_times_ms=tried[1], residual_ms=tried[2])
-        if kept is None or best > price(data, fit.residual_ms):
+        if kept is None:
+            break
+        kept = settle(model, data, kept, surface, points_mm, rounds=3)
+        if misfit(kept.residual_ms) - misfit(fit.residual_ms) > price(data, fit.residual_ms):
             break
         fit = kept
     return fit

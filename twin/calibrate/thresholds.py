@@ -17,7 +17,7 @@ UNIPOLAR_MV = Param(
     8.3, "mV", 7.0, 9.5, "LV unipolar voltage of normal muscle, Hutchinson 2011 (Circ Arrhythm Electrophysiol 4:49); range ours"
 )
 SHAPE_ERROR = Param(
-    0.15, "1", 0.1, 0.3, "relative error of a cut-off because electrodes see mixtures of tissues, which three log-normals are not (ours)"
+    0.25, "1", 0.1, 0.4, "relative error of a cut-off because electrodes see mixtures of tissues, which three log-normals are not (ours)"
 )
 CENTRES_MV = (0.22, 0.9, 3.8)
 SPREAD = 0.5
