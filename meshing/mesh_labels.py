@@ -12,6 +12,7 @@ from meshing.label_grid import canonical, check_affine, check_labels, crop
 from meshing.quality import Places, measure, tet_volumes
 from meshing.regions import region_of
 from meshing.resample import has_thick_slices, isotropic
+from meshing.rims import on_plane, sharpen
 from meshing.smoothing import smooth
 from meshing.stuffing import LATTICE_PER_EDGE, stuff
 from meshing.surfaces import Topology, boundary_faces, remove_pinches, split_surfaces, topology
@@ -66,7 +67,8 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
         if trial.defects < body.defects:
             heart, body = trial_heart, trial
     tets, triangles = body.tets, body.triangles
-    points, moves = smooth(body.points, tets, triangles, heart, lattice_mm)
+    points, rim_moves = sharpen(body.points, tets, triangles, heart, lattice_mm)
+    points, moves = smooth(points, tets, triangles, heart, lattice_mm)
     if heart.min_wall is not None:
         thickness = f"{heart.min_wall.max():.1f} mm"
         repairs.append(
@@ -79,6 +81,7 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
     places = Places(_middle(points, body.shape.pinched), _first(body.missed_mm), on_surface[int(np.argmax(distance))])
     quality = measure(points, tets, tet_volumes(points, tets), label_ml, body.shape, distance, places)
     quality["smoothing_moves"] = moves
+    quality["rim_moves"] = rim_moves
     quality["repairs"] = repairs
     if heart.opening is None:
         quality["warnings"].append("the cavities are closed: there is no base")
@@ -88,7 +91,7 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
         points_mm=points,
         tets=tets,
         region=region_of(labels, points[tets].mean(axis=1)),
-        surfaces=split_surfaces(points, triangles, heart),
+        surfaces=split_surfaces(points, triangles, heart, on_plane(points, heart, lattice_mm)),
         fibre=np.zeros((len(tets), 3)),
         sheet=np.zeros((len(tets), 3)),
         quality=quality,

@@ -39,7 +39,7 @@ def poor(points: NDArray[np.float64], tets: NDArray[np.int32], cosine: float) ->
 
 
 @njit(cache=True, nogil=True)
-def _positive(p: NDArray[np.float64], a: int, b: int, c: int, d: int) -> bool:
+def positive(p: NDArray[np.float64], a: int, b: int, c: int, d: int) -> bool:
     """True if a tetrahedron is positively oriented and not flat."""
     ux, uy, uz = p[b, 0] - p[a, 0], p[b, 1] - p[a, 1], p[b, 2] - p[a, 2]
     vx, vy, vz = p[c, 0] - p[a, 0], p[c, 1] - p[a, 1], p[c, 2] - p[a, 2]
@@ -82,7 +82,7 @@ def move(
             value = -2.0
             for r in range(first, last):
                 t = member[r]
-                if not _positive(points, tets[t, 0], tets[t, 1], tets[t, 2], tets[t, 3]):
+                if not positive(points, tets[t, 0], tets[t, 1], tets[t, 2], tets[t, 3]):
                     value = 2.0
                     break
                 cosine = smallest_dihedral_cosine(points, tets[t, 0], tets[t, 1], tets[t, 2], tets[t, 3])

@@ -159,13 +159,18 @@ def tet_components(tets: NDArray[np.int32]) -> tuple[int, NDArray[np.int32]]:
     return int(count), label
 
 
-def split_surfaces(points_mm: NDArray[np.float64], triangles: NDArray[np.int32], heart: ImplicitHeart) -> dict[str, NDArray[np.int32]]:
+def split_surfaces(
+    points_mm: NDArray[np.float64], triangles: NDArray[np.int32], heart: ImplicitHeart, plane: NDArray[np.bool_] | None = None
+) -> dict[str, NDArray[np.int32]]:
     """Boundary triangles (k, 3) by name: lv_endo, rv_endo, epi, base.
 
-    A face belongs to the function that is largest, so nearest to zero, at its centre. Every name but base keeps one patch; smaller
-    patches take the name of the neighbours with which they share most edges.
+    A face belongs to the function that is largest, so nearest to zero, at its centre; or to the base, if all its corners lie in it (`plane`
+    (n,): nodes on a flat base). Every name but base keeps one patch; smaller patches take the name of the neighbours with which they
+    share most edges.
     """
     parts = heart.parts(points_mm[triangles].mean(axis=1))
+    if plane is not None and plane.any():
+        parts[plane[triangles].all(axis=1), 3] = np.inf
     label = np.array([SURFACES.index(name) for name in ("epi", "lv_endo", "rv_endo", "base")])[np.argmax(parts, axis=1)]
     if heart.opening is not None and not heart.opening.flat:
         corner = points_mm[triangles]

@@ -30,7 +30,7 @@ _OWN = "chosen here: arbitrary units, order of tissues as in balanced steady-sta
 SIGNAL = {
     "blood": Param(230.0, "1", 170.0, 280.0, _OWN),
     "muscle": Param(85.0, "1", 60.0, 120.0, _OWN),
-    "fat": Param(210.0, "1", 130.0, 260.0, _OWN),
+    "fat": Param(160.0, "1", 110.0, 200.0, _OWN),
     "lung": Param(20.0, "1", 5.0, 40.0, _OWN),
     "liver": Param(100.0, "1", 60.0, 130.0, _OWN),
 }
@@ -40,11 +40,11 @@ NOISE = (0.02, 0.08)
 """SD as a share of the blood's signal."""
 BIAS = 0.25
 """Largest relative change of the coil's sensitivity from the middle to an edge."""
-TILT_DEG = 8.0
+TILT_DEG = 4.0
 LABEL_MM = 2.0
 """Voxels of the labels that a heart is drawn with; what is sampled from them is smoothed over them."""
-ATRIA_MM = 14.0
-"""Blood above the base plane that slices there show."""
+ATRIA_MM, ANNULUS = 14.0, 0.7
+"""Blood above the base plane that slices there show, as wide as the valves: this share of the ventricles' width."""
 NAMES = ("lv_blood", "rv_blood", "lv_myocardium", "rv_myocardium")
 
 
@@ -106,9 +106,11 @@ def _shares(anatomy: Anatomy, heart: LabelVolume, grid: _Grid) -> tuple[Array, A
     along = anatomy.axes()[2]
     for part in range(grid.parts):
         places = grid.places(part)
-        above = -anatomy.to_heart(places)[:, 2]
-        # above the base the valves' plane goes on: blood in the atria, no ventricle
-        places = places + np.maximum(above + LABEL_MM, 0.0)[:, None] * along
+        local = anatomy.to_heart(places)
+        above = -local[:, 2]
+        # above the base the cavities go on as atria, narrower, without ventricular wall
+        local[above > 0, :2] /= ANNULUS
+        places = anatomy.to_lps(local) + np.maximum(above + LABEL_MM, 0.0)[:, None] * along
         at = heart.to_ijk(places).T
         here = np.stack([ndimage.map_coordinates(mask, at, order=1, mode="constant") for mask in masks])
         share += np.where(above > 0, 0.0, here)
