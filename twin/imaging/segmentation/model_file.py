@@ -144,7 +144,8 @@ def _card(path: Path, text: Any) -> Card:
     try:
         raw = dict(json.loads(text))
         raw.pop("use", None)
-        card = Card(**{**raw, "classes": tuple(raw["classes"]), "widths": tuple(raw["widths"])})
+        spacing = {str(name): (float(low), float(high)) for name, (low, high) in raw["spacing"].items()}
+        card = Card(**{**raw, "classes": tuple(raw["classes"]), "widths": tuple(raw["widths"]), "spacing": spacing})
         good = (
             len(card.classes) >= 2
             and card.classes[0] == "background"
