@@ -31,7 +31,7 @@ WARPED = 0.5
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. steps: batches seen; crop_px: side of the square that is cut from each slice; rate: of AdamW, falling to 0;
+    """How to train. steps: batches seen; crop_mm: side of the square that is cut from each slice; rate: of AdamW, falling to 0;
     share: of subjects held out; context: neighbours on each side; threads: of torch, which a repeated training must share."""
 
     steps: int = 600
@@ -39,7 +39,7 @@ class Settings:
     share: float = 0.2
     pixel_mm: float | None = None
     context: int = 1
-    crop_px: int = 80
+    crop_mm: float = 128.0
     batch: int = 8
     rate: float = 3e-3
     threads: int = 2
@@ -72,7 +72,8 @@ def train(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             network = unet(2 * settings.context + 1, len(classes))
-            _descend(network, samples, len(classes), settings, progress)
+            crop_px = 8 * max(4, round(settings.crop_mm / pixel_mm / 8.0))
+            _descend(network, samples, len(classes), crop_px, settings, progress)
             card = Card(
                 classes=classes,
                 context=settings.context,
@@ -125,7 +126,7 @@ def _tested(
 
 
 def _descend(
-    network: Any, samples: Sequence[Sample], n_classes: int, settings: Settings, progress: Callable[[int, int, str], None]
+    network: Any, samples: Sequence[Sample], n_classes: int, crop_px: int, settings: Settings, progress: Callable[[int, int, str], None]
 ) -> None:
     """AdamW on random crops; the rate falls linearly to zero."""
     torch = torch_or_remedy()
@@ -140,7 +141,7 @@ def _descend(
         for group in optimiser.param_groups:
             group["lr"] = settings.rate * min(1.0 - step / settings.steps, (step + 1) / WARM_UP)
         chosen = [places[int(i)] for i in rng.choice(len(places), settings.batch, p=share)]
-        seen = [_view(stacks[s][k], samples[s].classes[:, :, k], settings.crop_px, rng) for s, k in chosen]
+        seen = [_view(stacks[s][k], samples[s].classes[:, :, k], crop_px, rng) for s, k in chosen]
         x = torch.from_numpy(np.stack([one for one, _ in seen]))
         y = torch.from_numpy(np.stack([one for _, one in seen]))
         loss = _loss(network(x), y, n_classes)
