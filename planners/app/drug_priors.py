@@ -18,7 +18,7 @@ from twin.records.clinical import Drug
 MODEL, CELL = "torord_2019", "endo"
 """The shipped restitution comes from ten Tusscher-Panfilov 2006, whose rapid potassium current is small: that model hardly sees the drugs
 that block it. Durations under a drug, relative to none, come from ToR-ORd, which was made for human ventricle under such drugs."""
-CYCLE_MS, BEATS = 600.0, 40
+CYCLE_MS, BEATS = 600.0, 12
 SODIUM_POWER = Param(
     0.34,
     "1",

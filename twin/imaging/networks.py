@@ -208,7 +208,7 @@ def _prepared(volumes: Array, channels: tuple[str, ...], rows: NDArray[np.int64]
 def train_predictor(
     volumes: Array, outcome: NDArray[Any], channels: tuple[str, ...], steps: int = 200, width: int = 8, batch: int = 16, seed: int = 0
 ) -> Trained:
-    """Train on four fifths of volumes (n, c, d, h, w) and outcomes (n,) 0/1, judge on the rest; equal input, equal weights on one machine."""
+    """Train on four fifths of volumes (n, c, d, h, w) and outcomes (n,) 0/1, judge on the rest; equal input, equal weights."""
     torch = _torch()
     train, test = _split(len(volumes), seed)
     y = np.asarray(outcome, np.float32)
