@@ -6,13 +6,19 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import jsonschema
 import numpy as np
 import pytest
 
 from meshing.box import box_mesh
-from planners.circuits.episode import Episode
+from planners.app.confirm_stage import confirmation, with_confirmation
+from planners.app.console import Console
+from planners.app.pipeline import Line
+from planners.calibration import Calibration
+from planners.circuits.episode import Collected, Episode
 from planners.confirm import compare, plan
 from planners.confirm.bench import Bench, BenchSettings, Outcome, laps_of, phase_of
 from planners.confirm.border import DRIVE_MS, brought_in
@@ -22,6 +28,7 @@ from planners.confirm.part import active_region, lattice_part
 from planners.confirm.plan import Confirmations, Negative, confirm_plan, quiet_trains
 from planners.pacing.induce import PacingSettings
 from planners.pacing.protocol import load_protocol
+from planners.report import cards
 from solvers.eikonal.reentrant import ReentrantEikonal
 from solvers.eikonal.restitution import load_tables
 from solvers.monodomain.correction import find_lattice
@@ -30,9 +37,11 @@ from twin.errors import InputError, RunFailed
 from twin.experiment import Activations
 from twin.mesh import HeartMesh
 from twin.model import Twin
-from twin.plan import Circuit, PlanRequest
+from twin.plan import Circuit, Plan, PlanRequest
+from twin.stages import Stages
 from twin.tissue import Tissue, Velocity
 
+ROOT = Path(__file__).parents[1]
 SLOW = Velocity(0.25, 0.25)
 SIZE, INNER = 36.0, 13.0
 
@@ -199,7 +208,7 @@ def test_plans_carry_what_monodomain_said(tmp_path: Path) -> None:
     assert counts["specificity"] == pytest.approx(2 / 3)
     assert counts["undecided"] == 1
     assert Confirmations({"VT1": yes}).counts()["sensitivity"] is None
-    schema = json.loads(Path("planners/schema/plan.schema.json").read_text("utf-8"))["properties"]
+    schema = json.loads((ROOT / "planners" / "schema" / "plan.schema.json").read_text("utf-8"))["properties"]
     jsonschema.validate(json.loads(json.dumps(found.as_dict())), schema["confirmation"])
     circuit, _ = circling()
     (shown,) = found.on([circuit])
@@ -208,7 +217,7 @@ def test_plans_carry_what_monodomain_said(tmp_path: Path) -> None:
 
 
 def test_the_case_asks_for_it(tmp_path: Path) -> None:
-    text = Path("cases/demo/case.toml").read_text("utf-8").replace('"labels.nrrd"', f'"{Path("cases/demo").resolve()}/labels.nrrd"')
+    text = (ROOT / "cases" / "demo" / "case.toml").read_text("utf-8").replace('"labels.nrrd"', f'"{ROOT / "cases" / "demo"}/labels.nrrd"')
     text = text.split("[eam]")[0]
 
     def request(more: str) -> PlanRequest:
@@ -335,3 +344,44 @@ def test_quiet_trains_are_the_hardest_that_induce_nothing() -> None:
     assert all(name == "corner" for name, _ in trains)
     assert len(trains[0][1]) > len(trains[1][1])
     assert trains[0][1][0] == trains[1][1][0] >= 300.0
+
+
+def test_the_stage_of_a_plan_keeps_its_answers_and_shows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    circuit, episode = circling()
+    yes = Confirmation("sustained", "it circled 3 times with 400 ms", "phase", 400.0, 0.02, 3, 1300.0, True, 1000, 0.8, 0.05)
+    no = replace(yes, verdict="not sustained", why="it ended after 200 ms", cycle_length_ms=None, cycle_difference=None)
+    circuits = [circuit, replace(circuit, id="VT2")]
+    asked: list[str] = []
+
+    def answer(twin: Twin, circuit: Circuit, *_: object, **__: object) -> Confirmation:
+        asked.append(circuit.id)
+        return yes if circuit.id == "VT1" else no
+
+    monkeypatch.setattr(plan, "stimulus_sites", lambda twin, protocol, sites: {"here": np.zeros(1, np.int32)})
+    monkeypatch.setattr(plan, "confirm", answer)
+    monkeypatch.setattr(plan._Work, "bench", None)
+    calibration = cast(Calibration, SimpleNamespace(twin=ring()))
+    found = Collected(tuple(circuits), (), {"VT1": episode, "VT2": episode}, 0)
+
+    def stage() -> Confirmations | None:
+        line = Line(Stages(tmp_path, said.append, {"induction": "key"}), Console(False), 0, 1)
+        return confirmation(line, calibration, found, PlanRequest(confirm=True), PacingSettings())
+
+    said: list[str] = []
+    first = stage()
+    assert first is not None
+    assert asked == ["VT1", "VT2"]
+    assert stage() == first
+    assert asked == ["VT1", "VT2"]
+    assert "reused" in said[-1]
+    line = Line(Stages(tmp_path, said.append), Console(False), 0, 1)
+    assert confirmation(line, calibration, found, PlanRequest(), PacingSettings()) is None
+    bare = Plan({}, {}, {}, (), circuits, (), (), {}, ("a limit",), {})
+    shown = with_confirmation(bare, first)
+    assert [c.evidence["monodomain"]["verdict"] for c in shown.circuits] == ["sustained", "not sustained"]
+    assert shown.limits[0] == "a limit"
+    assert "does not bear out VT2" in shown.limits[1]
+    assert shown.confirmation["sustained"] == shown.confirmation["not_sustained"] == 1
+    assert with_confirmation(bare, None) == bare
+    assert first.lines()[0].startswith("VT1, monodomain: sustained")
+    assert "+2%" in cards._by_monodomain(shown.circuits[0].evidence["monodomain"])
