@@ -47,6 +47,7 @@ def _strip(beat: np.ndarray, noise_mv: float = 0.01) -> Ecg:
     return Ecg(dict(zip(LEADS, out, strict=True)), 1000.0)
 
 
+@pytest.mark.slow
 def test_a_paced_beat_is_found_from_its_ecg_alone(heart: HeartMesh, paced: tuple[int, np.ndarray, np.ndarray, LeadField]) -> None:
     node, _, beat, _ = paced
     volume = LabelVolume(np.zeros((2, 2, 2), np.uint8), np.eye(4), source="test", names={})
