@@ -14,8 +14,9 @@ from planners.app.cli import run
 from twin.errors import InputError
 from twin.fusion import metrics
 from twin.fusion.blocks import Block
-from twin.fusion.evaluate import Settings, conformal, evaluate
+from twin.fusion.evaluate import Settings, conformal, evaluate, site_shift
 from twin.fusion.models.registry import MODELS, NETWORKS, default, model
+from twin.fusion.models.select import recalibration
 from twin.fusion.study import load_study
 from twin.fusion.survival import RidgeCox
 from twin.fusion.table import Table, load_table
@@ -109,6 +110,63 @@ def test_stages_tell_what_the_next_test_was_worth(evaluated):
     assert [s["blocks"] for s in stages] == [["clinical"], ["clinical", "imaging"], ["clinical", "imaging", "noise"]]
     assert stages[1]["gained_bits"] > 0.05
     assert abs(stages[2]["gained_bits"]) < 0.05
+
+
+def test_the_next_test_is_worth_what_it_carries(evaluated):
+    first = {row["next"]: row for row in evaluated["next_test"] if row["known"] == ["clinical"]}
+    assert first["imaging"]["interval"][0] > 0
+    assert first["imaging"]["net_benefit_per_1000"] > 10
+    low, high = first["noise"]["interval"]
+    assert low < 0.01
+    assert high < first["imaging"]["bits"]
+
+
+@pytest.fixture(scope="module")
+def trapped():
+    """One table with every trap: emptiness that predicts, a drug that answers the outcome, blocks that add up, a sex that is missed."""
+    rng = np.random.default_rng(5)
+    n = 400
+    sex = (np.arange(n) % 2).astype(float)
+    z = rng.normal(size=(n, 3))
+    y = (rng.random(n) < 1 / (1 + np.exp(-(1.6 * z.sum(axis=1) + 1.8 * sex - 1.6)))).astype(float)
+    cell = np.where(rng.random(n) < 0.1 + 0.6 * y, np.nan, rng.normal(size=n))
+    frame = pandas.DataFrame(
+        {"a": z[:, 0], "b": z[:, 1], "c": z[:, 2], "d": cell, "sex": sex, "drug": (y + (rng.random(n) < 0.1) > 0.5) * 1.0}
+    )
+    blocks = {"one": Block("one", numeric=("a", "sex")), "two": Block("two", numeric=("b", "d")), "three": Block("three", numeric=("c",))}
+    table = Table(frame, y, blocks, {"one": 1, "two": 2, "three": 3}, sex=sex, group=np.arange(n), suspects=("drug",))
+    return evaluate(table, Settings(repeats=1, folds=4, models=("late_mean",)), lambda line: None)["findings"]
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "Which cells are empty predicts the outcome by itself",
+        "told of every empty cell",
+        "drug was kept out",
+        "late_mean ranks as well but its probabilities are wrong",
+        "Sensitivity differs by sex",
+    ],
+)
+def test_every_trap_is_named(trapped, says):
+    assert any(says in line for line in trapped), trapped
+
+
+def test_a_site_without_a_block_gets_the_model_without_it():
+    frame, y = drawn(300)
+    site = np.repeat(["a", "c"], [200, 100])
+    frame = frame.assign(c=np.where(site == "c", np.nan, frame.c))
+    found = site_shift(table_of(frame, y, site=site), lambda line: None)["c"]
+    assert found["lacks"] == ["imaging"]
+    assert found["all"]["brier"] == pytest.approx(found["without_lacking_blocks"]["brier"])
+
+
+def test_overconfident_logits_are_recalibrated():
+    rng = np.random.default_rng(3)
+    z = rng.normal(size=600)
+    y = (rng.random(600) < 1 / (1 + np.exp(-z))).astype(float)
+    assert recalibration(3 * z, y)[1] == pytest.approx(1 / 3, abs=0.1)
+    assert recalibration(z[:20], y[:20])[1] == pytest.approx(1.0, abs=0.35)
 
 
 def test_sets_cover_what_they_promise(evaluated):
