@@ -64,13 +64,21 @@ class OneStandardError(FusionModel):
 
 def recalibration(z: Array, y: Array) -> tuple[float, float]:
     """Intercept and slope that make logits z (n,) right for y (n,), the slope held to 1 by SLOPE_SD."""
-    line, x = np.array([0.0, 1.0]), np.column_stack([np.ones(len(z)), z])
-    precision = np.array([1e-9, SLOPE_SD**-2])
-    for _ in range(30):
+    x, middle, precision = np.column_stack([np.ones(len(z)), z]), np.array([0.0, 1.0]), np.array([1e-9, SLOPE_SD**-2])
+
+    def cost(line: Array) -> float:
+        return float(log_loss(y, x @ line).sum() + 0.5 * (precision * (line - middle) ** 2).sum())
+
+    line = middle.copy()
+    for _ in range(50):
         p = expit(x @ line)
-        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + np.diag(precision), x.T @ (p - y) + precision * (line - [0.0, 1.0]))
-        line = line - step
-        if np.abs(step).max() < 1e-9:
+        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + np.diag(precision), x.T @ (p - y) + precision * (line - middle))
+        size = 1.0
+        # far off, where all probabilities are 0 or 1, a whole step overshoots
+        while cost(line - size * step) > cost(line) and size > 1e-6:
+            size *= 0.5
+        line = line - size * step
+        if np.abs(size * step).max() < 1e-8:
             break
     return float(line[0]), float(np.clip(line[1], 0.05, 2.0))
 
