@@ -211,6 +211,26 @@ def test_reading_and_checking_say_none_of_them(planted, tmp_path, capsys) -> Non
     assert leaks(plants, tmp_path) == []
 
 
+def test_conversions_and_findings_hold_none_of_them(planted, tmp_path, capsys) -> None:
+    case, plants = planted
+    labels, study = next(case.parent.glob("*.dcm")), next(case.parent.glob("*.zip"))
+    for source, target in (
+        (labels, "labels.nrrd"),
+        (labels, "labels.nii.gz"),
+        (labels, "again.dcm"),
+        (study, "map.csv"),
+        (study, "map.mat"),
+    ):
+        assert run(["convert", str(source), str(tmp_path / target)]) == 0
+    assert run(["convert", str(study), str(tmp_path / "shell.vtp")]) == 0
+    assert run(["inspect", str(labels), "-o", str(tmp_path / "labels.png"), "--json"]) == 0
+    assert run(["inspect", str(study), "-o", str(tmp_path / "map.png"), "--json"]) == 0
+    out = capsys.readouterr()
+    text = (out.out + out.err).replace(str(case.parent), "").replace(labels.name, "").replace(study.name, "")
+    assert plants.found(text.encode()) == []
+    assert leaks(plants, tmp_path) == []
+
+
 def test_identified_outputs_name_the_case_and_say_so(planted, tmp_path) -> None:
     case, plants = planted
     loaded = hidden(load_case(case), identified=True)
