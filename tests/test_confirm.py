@@ -381,6 +381,7 @@ def test_the_stage_of_a_plan_keeps_its_answers_and_shows_them(tmp_path: Path, mo
     assert [c.evidence["monodomain"]["verdict"] for c in shown.circuits] == ["sustained", "not sustained"]
     assert shown.limits[0] == "a limit"
     assert "does not bear out VT2" in shown.limits[1]
+    assert "too long" in shown.limits[2]
     assert shown.confirmation["sustained"] == shown.confirmation["not_sustained"] == 1
     assert with_confirmation(bare, None) == bare
     assert first.lines()[0].startswith("VT1, monodomain: sustained")

@@ -14,6 +14,11 @@ from planners.pacing.protocol import load_protocol
 from twin.plan import Plan, PlanRequest
 from twin.run import content_hash
 
+MESH = (
+    "Monodomain's cycle lengths are too long by up to a fifth: its mesh slows fronts that curve (docs/reentry.md). "
+    "It tells whether a circuit sustains itself, not how fast."
+)
+
 
 def confirmation(
     line: Line, calibration: Calibration, found: Collected, request: PlanRequest, settings: PacingSettings
@@ -53,5 +58,7 @@ def with_confirmation(made: Plan, found: Confirmations | None) -> Plan:
         for name, c in found.by_circuit.items()
         if c.verdict != SUSTAINED or c.same_isthmus is False
     ]
+    if any(c.cycle_length_ms is not None for c in found.by_circuit.values()):
+        doubts.append(MESH)
     sample = [f"{line[0].upper()}{line[1:]}." for line in found.sample_lines()]
     return replace(made, circuits=found.on(made.circuits), confirmation=found.as_dict(), limits=[*made.limits, *doubts, *sample])
