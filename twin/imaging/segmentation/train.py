@@ -155,13 +155,13 @@ def _descend(
 
 
 def _often(classes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How often each slice (rows, columns, slices) is drawn: the last two with the heart at either end, and the first beyond, oftener."""
+    """How often each slice (rows, columns, slices) is drawn: the last two with the heart at either end, and two beyond, oftener."""
     heart = np.flatnonzero((classes > 0).any(axis=(0, 1)))
     out = np.ones(classes.shape[2])
     if len(heart):
         k = np.arange(len(out))
         near = np.minimum(k - heart[0], heart[-1] - k)
-        out[(near >= -1) & (near <= 1)] = ENDS
+        out[(near >= -2) & (near <= 1)] = ENDS
     return out
 
 
