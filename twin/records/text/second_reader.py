@@ -20,7 +20,7 @@ from twin.errors import InputError
 from twin.records.text.lexicon import CONCEPTS
 from twin.records.text.sentences import sentences
 
-BUCKETS, LONGEST, WIDTH, STEPS, SEED = 4096, 48, 24, 250, 0
+BUCKETS, LONGEST, WIDTH, STEPS, SEED = 4096, 40, 16, 200, 0
 SURE = 0.5
 LEAST = 8
 """A concept that the rules found in fewer teaching sentences than this is not judged (chosen here)."""
@@ -127,8 +127,11 @@ def compare(texts: Sequence[str], facts: Sequence[Mapping[str, Any]]) -> tuple[d
     parts = split(texts, facts)
     conflicts: list[list[dict[str, Any]]] = [[] for _ in texts]
     both = np.zeros((len(NAMES), 2, 2), np.int64)
+    # copies of one text stay in one half: else the reader would be asked what it was taught
+    first = {text: k for k, text in enumerate(dict.fromkeys(texts))}
+    half_of = [first[text] % 2 for text in texts]
     for half in (0, 1):
-        known, unknown = ([s for s in parts if (s.report % 2 == half) is teaching] for teaching in (True, False))
+        known, unknown = ([s for s in parts if (half_of[s.report] == half) is teaching] for teaching in (True, False))
         judged = np.stack([s.present for s in known]).sum(axis=0) >= LEAST
         for sentence, p in zip(unknown, read(teach(known), unknown), strict=True):
             for k in np.flatnonzero(judged):
