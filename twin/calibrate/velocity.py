@@ -30,20 +30,20 @@ BORDER_TRANSVERSE = Param(
 )
 LAT_NOISE = Param(4.0, "ms", 2.0, 10.0, "annotation 3 ms and 1 mm of position at 0.4 m/s; the fitted residual replaces it when larger")
 MESH_ERROR = Param(
-    0.035,
+    0.07,
     "1",
-    0.02,
+    0.03,
     0.12,
-    "relative error that the mesh and its fibres leave in a velocity: 1-4 % on simulated hearts after extrapolation to fine meshes "
-    "(measured here), 6-10 % without (design/reentry.md 2)",
+    "relative error that mesh, fibres, sites and the eikonal model leave in a velocity: 1-4 % on eikonal hearts, 7 % "
+    "on hearts simulated with the monodomain model (docs/calibration.md)",
 )
 REGION_ERROR = Param(
-    0.2,
+    0.35,
     "1",
     0.1,
-    0.4,
+    0.5,
     "the same for border zone and isthmus: rims are a few voxels wide, and currents at their edges are not in the eikonal model "
-    "(tuned on simulated patients that are not the reported ones)",
+    "(hearts simulated with the monodomain model, docs/calibration.md)",
 )
 RATIO_SD = Param(
     0.25,
