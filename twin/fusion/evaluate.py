@@ -22,7 +22,7 @@ from twin.fusion.survival import concordance, heads
 from twin.fusion.table import Table
 
 DEFAULT = "default"
-STAGED_REPEATS = 2
+STAGED_REPEATS = 1
 LEVEL = 0.90
 SENSITIVITY_GAP = 0.10
 EMPTINESS = 0.60

@@ -46,7 +46,7 @@ class GraphSmoothing(FusionModel):
         if own:
             np.fill_diagonal(distance, np.inf)
         k = min(self.neighbours, len(self.values_) - 1)
-        nearest = np.argsort(distance, axis=1, kind="stable")[:, :k]
+        nearest = np.sort(np.argpartition(distance, k - 1, axis=1)[:, :k], axis=1)
         near = np.take_along_axis(distance, nearest, axis=1)
-        weight = np.exp(-0.5 * near / np.maximum(near[:, -1:], 1e-12))
+        weight = np.exp(-0.5 * near / np.maximum(near.max(axis=1, keepdims=True), 1e-12))
         return np.asarray((weight * self.residual_[nearest]).sum(axis=1) / weight.sum(axis=1) / max(float(self.residual_.std()), 1e-9))

@@ -28,7 +28,7 @@ class OneStandardError(FusionModel):
     complexity: ClassVar[int] = 0
     native: ClassVar[bool] = True
 
-    def __init__(self, blocks: Mapping[str, Block], candidates: Mapping[str, FusionModel], folds: int = 5, seed: int = 0) -> None:
+    def __init__(self, blocks: Mapping[str, Block], candidates: Mapping[str, FusionModel], folds: int = 3, seed: int = 0) -> None:
         super().__init__(blocks)
         self.candidates = candidates
         self.folds = folds
