@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import scipy.sparse as sp
@@ -78,7 +79,10 @@ class Dirichlet:
         self._inner, self._border = rows[:, self.free].tocsr(), rows[:, self.fixed].tocsr()
         diagonal = self._inner.diagonal()
         self._inverse_diagonal = 1.0 / np.where(diagonal > 0, diagonal, 1.0)
-        self._multigrid = Multigrid(self._inner) if multigrid and len(self.free) else None
+        self._multigrid = None
+        # aggregates of a small mesh can make the coarsest matrix singular: the diagonal then serves
+        with suppress(RuntimeError):
+            self._multigrid = Multigrid(self._inner) if multigrid and len(self.free) else None
 
     def solve(self, values: NDArray[np.float64], load: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Solve for all nodes (n,); `values` (n,) is read at the fixed nodes, `load` (n,) at the free ones (zero if None).

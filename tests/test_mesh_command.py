@@ -55,9 +55,11 @@ def test_outflow_tracts_from_named_valves(made: Path, capsys: pytest.CaptureFixt
     assert "no aortic valve" in said[1]  # type: ignore[index]
     two, one = (read_heart(made / name) for name in ("doste", "inflow"))
     assert np.allclose(np.linalg.norm(two.fibre, axis=1), 1.0)
-    away = np.abs(np.einsum("mi,mi->m", two.fibre, one.fibre)) < np.cos(np.radians(20.0))
+    turned = np.degrees(np.arccos(np.clip(np.abs(np.einsum("mi,mi->m", two.fibre, one.fibre)), 0.0, 1.0)))
     near = np.linalg.norm(two.centroids_mm - [-45.0, 22.0, 12.0], axis=1) < 18.0
-    assert away[near].mean() > 0.2 > away[~near & (two.centroids_mm[:, 0] > 10.0)].mean()
+    # fibres turn towards the outflow tract, and those of the left ventricle's free wall stay as they are
+    assert np.percentile(turned[near], 90) > 12.0
+    assert np.percentile(turned[two.centroids_mm[:, 0] > 10.0], 90) < 3.0
 
 
 def test_measured_fibres_are_matched_by_place(made: Path) -> None:
