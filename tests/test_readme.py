@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import shlex
@@ -9,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import planners
 from planners.app.cli import run
+from planners.overlay import FORMATS
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,6 +51,18 @@ def test_the_real_heart_gets_a_plan(beside_cases: Path, capsys: pytest.CaptureFi
         pytest.skip("VTWIN_DATA is not set: the real heart is not part of vtwin")
     for command in filter(_real, _commands()):
         assert run(command) == 0, (command, capsys.readouterr())
+
+
+def test_its_python_calls_what_there_is() -> None:
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert block
+    calls = [c for c in ast.walk(ast.parse(block[1])) if isinstance(c, ast.Call) and isinstance(c.func, ast.Attribute)]
+    assert [c.func.attr for c in calls] == ["load", "build", "plan", "export"]
+    for call in calls:
+        # the calls themselves are those of examples/demo.py, which a slow test runs
+        inspect.signature(getattr(planners, call.func.attr)).bind(*call.args, **{k.arg: k.value for k in call.keywords})
+    formats = ast.literal_eval(calls[-1].keywords[0].value)
+    assert set(formats) <= set(FORMATS)
 
 
 def test_what_the_readme_shows_is_there() -> None:
