@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planners.app.cli import main
 from planners.app.cli import run
 from twin.case import load_case
 from twin.io.ecg import read_ecg

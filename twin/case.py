@@ -1,7 +1,7 @@
 """The case file: which evidence there is, what the physician allows, what is expected. TOML; every key is known or refused.
 
 [patient]       name, virtual = false, note
-[segmentation]  file, labels = { lv_blood = 1, ... }, virtual_infarct = { ... }; without labels image = "sax.nrrd", model = "net.safetensors"
+[segmentation]  file, labels = { lv_blood = 1, ... }, virtual_infarct = { ... }; or image = "sax.nrrd", model = "net.safetensors"
 [eam]           file, map, surface, rhythm, virtual       (CARTO zip or folder, EnSite folder, OpenEP .mat, .vtp, .csv, bundle .npz)
 [ecg]           file, map, normalised, fs_hz, rhythm, virtual (.csv of vtwin, WFDB, DICOM, HL7 aECG, bundle, export of a mapping system)
 [record]        file
