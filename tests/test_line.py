@@ -25,7 +25,7 @@ from planners.pacing.protocol import load_protocol
 CASES = Path(__file__).parents[1] / "cases"
 SMALL = str(CASES / "two_isthmuses" / "case.toml")
 pytestmark = pytest.mark.line
-STAGES = ("mesh", "tissue", "induction", "lesions", "outcome")
+STAGES = ("mesh", "tissue", "substrate", "induction", "evidence", "lesions", "outcome")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def _plan(out: Path) -> bytes:
 def _cut(finished: Path, to: Path, kept: int) -> Path:
     """What a run that was killed after `kept` finished stages leaves behind."""
     shutil.copytree(finished, to)
-    for name in ("plan.json", "report.html", "heart.vtu"):
+    for name in ("plan.json", "report.html", "summary.pdf", "heart.vtu"):
         (to / name).unlink()
     shutil.rmtree(to / "overlay")
     record = json.loads((to / "run.json").read_text())
@@ -91,7 +91,7 @@ def test_one_thread_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None
     assert _plan(out) == _plan(finished)
 
 
-@pytest.mark.parametrize("kept", [pytest.param(k, marks=[] if k == 3 else pytest.mark.slow) for k in range(5)])
+@pytest.mark.parametrize("kept", [pytest.param(k, marks=[] if k == 4 else pytest.mark.slow) for k in range(len(STAGES))])
 def test_a_run_cut_off_between_stages_ends_the_same(kept: int, finished: Path, tmp_path: Path) -> None:
     out = _cut(finished, tmp_path / "out", kept)
     assert run(["plan", SMALL, "-o", str(out)]) == 0

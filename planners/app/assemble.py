@@ -40,9 +40,6 @@ SOURCES = {
     "circuits.isthmus_width_mm": "shortest cut through conducting tissue across the circuit inside scar; stage induction",
     "circuits.evidence": "stage evidence: the tachycardia started again, left to settle, paced 10-30 ms faster from its isthmus and the "
     "remotest pacing site; pace-maps of the quiet heart at its cycle (planners/pacing/entrain.py)",
-    "circuits.evidence.monodomain": "stage confirm: the monodomain equation on the muscle round circuit and scar, started from the reduced "
-    "model's phase, or paced as the circuit was induced (planners/confirm); only with confirm = true",
-    "confirmation": "stage confirm: counts over circuits and over a sample of trains that induced nothing",
     "clinical_vts": "stage evidence: mean correlation of the leads over one cycle, and difference of the settled cycle lengths",
     "targets": "stage lesions: sets proposed by each strategy, re-tested with the whole protocol, smallest non-inducible one chosen",
     "alternatives": "stage lesions: every set that was tested, and the standard strategies that it is compared with",

@@ -49,6 +49,14 @@ def confirmation(
     )
 
 
+SOURCES = {
+    "circuits.evidence.monodomain": "stage confirm: the monodomain equation on the muscle round circuit and scar, started from the reduced "
+    "model's phase, or paced as the circuit was induced (planners/confirm)",
+    "confirmation": "stage confirm: counts over circuits and over a sample of trains that induced nothing",
+}
+"""What `vtwin plan --explain` says of the numbers that this stage adds."""
+
+
 def with_confirmation(made: Plan, found: Confirmations | None) -> Plan:
     """The plan with what monodomain said: beside each circuit, as counts, and as limits where it does not bear the circuit out."""
     if found is None:
@@ -61,4 +69,10 @@ def with_confirmation(made: Plan, found: Confirmations | None) -> Plan:
     if any(c.cycle_length_ms is not None for c in found.by_circuit.values()):
         doubts.append(MESH)
     sample = [f"{line[0].upper()}{line[1:]}." for line in found.sample_lines()]
-    return replace(made, circuits=found.on(made.circuits), confirmation=found.as_dict(), limits=[*made.limits, *doubts, *sample])
+    return replace(
+        made,
+        circuits=found.on(made.circuits),
+        confirmation=found.as_dict(),
+        limits=[*made.limits, *doubts, *sample],
+        sources={**made.sources, **SOURCES},
+    )
