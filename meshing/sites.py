@@ -32,8 +32,13 @@ def conducting_nodes(mesh: HeartMesh) -> NDArray[np.bool_]:
     tets = mesh.tets[mesh.conducting()]
     if not len(tets):
         return np.zeros(mesh.n_points, bool)
+    return main_body(tets, mesh.n_points)
+
+
+def main_body(tets: NDArray[np.integer], n_points: int) -> NDArray[np.bool_]:
+    """Nodes (n_points,) of the largest connected set of tetrahedra (m, 4)."""
     pairs = np.concatenate([tets[:, [0, 1]], tets[:, [0, 2]], tets[:, [0, 3]]])
-    graph = sp.coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(mesh.n_points, mesh.n_points))
+    graph = sp.coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n_points, n_points))
     _, label = connected_components(graph, directed=False)
     return np.asarray(label == np.argmax(np.bincount(label[tets[:, 0]])))
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from meshing.electrodes import electrodes
 from meshing.sites import conducting_nodes, pacing_sites, site_nodes
 from planners.circuits.episode import Episode
 from planners.circuits.isthmus import sick_nodes
@@ -42,15 +42,12 @@ class TachycardiaEcgs:
 
     def __init__(self, mesh: HeartMesh) -> None:
         self.mesh = mesh
-        self._field: LeadField | None = None
         self._cycles: dict[int, Array] = {}
 
-    @property
+    @cached_property
     def field(self) -> LeadField:
         """Lead field of the generic chest."""
-        if self._field is None:
-            self._field = LeadField(self.mesh, electrodes(self.mesh))
-        return self._field
+        return LeadField(self.mesh)
 
     def leads(self, episode: Episode, cycles: float = SHOWN_CYCLES) -> Array:
         """The last cycles of an episode, (12, t) mV every STEP_MS."""
@@ -138,7 +135,7 @@ def gather_evidence(
         return CircuitEvidence({}, tuple(match(recorded, {}, {})), {})
     stop = stop or threading.Event()
     model, muscle = model_of(twin, settings or PacingSettings()), _healthy(twin.mesh)
-    field = LeadField(twin.mesh, electrodes(twin.mesh))
+    field = LeadField(twin.mesh)
     rows: dict[str, dict[str, Any]] = {}
     ecgs: dict[str, Array] = {}
     cycles: dict[str, Array] = {}

@@ -86,9 +86,9 @@ def _silent() -> Any:
 def _claim(case: Case, out: Path, seed: int) -> None:
     """Take the folder for the plan of this case."""
     from planners.app.output import claim
-    from planners.app.plan_command import _identity
+    from planners.app.plan_command import identity_of
 
-    claim(out, _identity("plan", case, seed))
+    claim(out, identity_of("plan", case, seed))
 
 
 def load(path: str | Path, folder: str | Path | None = None) -> LoadedCase:
@@ -122,7 +122,7 @@ def build(loaded: LoadedCase, out: str | Path, seed: int = 0) -> Model:
 def plan(model: Model, request: PlanRequest | None = None, out: str | Path | None = None) -> Planned:
     """Induction, circuits, lesions, outcome and report of a model.
 
-    request: limits and choices in place of the case's [plan]; it needs a folder `out` of its own, to which mesh and tissue are linked.
+    request: limits and choices in place of the case's [plan]; it needs a folder `out` of its own, into which mesh and tissue are copied.
     Raises InputError (another plan is in the folder), RunFailed.
     """
     from planners.app.plan_command import plan_case

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from io_fixtures import eam, ecg, heart
 
-from twin.case import load_case, read_patient
+from twin.case import load_case
+from twin.case_evidence import read_patient
 from twin.errors import InputError
 from twin.io.eam import write_eam
 from twin.io.ecg import write_ecg

@@ -13,7 +13,8 @@ from solvers.eikonal.restitution import load_tables
 from solvers.ionic.drugs import DRUGS
 from twin.calibrate.evidence_effects import fact_shifts, image_evidence, repolarisation
 from twin.calibrate.evidence_priors import Measurement, Shift, names, published, update
-from twin.case import load_case, read_patient
+from twin.case import load_case
+from twin.case_evidence import read_patient
 from twin.errors import InputError
 from twin.params import Param
 from twin.records.clinical import Drug, read_clinical

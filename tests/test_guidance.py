@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from graph_model import scar_slab, slab_model, slab_sites
 
+from planners import circuit_evidence
 from planners.app.cli import run
 from planners.calibration import Calibration
 from planners.circuits import Reentry, collect
@@ -244,9 +245,10 @@ def test_a_new_vt_is_named_and_its_cycle_teaches_the_tissue(learning, tmp_path, 
     name = plan.circuits[0].id
     base = Topological(tmp_path, plan, twin, ENDO, attempts, calibration, {name: episode})
     weights = np.random.default_rng(0).normal(size=(twin.mesh.n_points, 12)) * 1e-3
-    monkeypatch.setattr(evidence, "LeadField", lambda mesh: type("Field", (), {"weights": weights})())
+    field = type("Field", (), {"weights": weights})()
+    monkeypatch.setattr(circuit_evidence, "LeadField", lambda mesh: field)
     end = float(episode.log.activation_ms.max())
-    leads = evidence.likeness.ecg_of(evidence.LeadField(None), episode.log, end - 2.9 * episode.cycle_length_ms, end)
+    leads = evidence.likeness.ecg_of(field, episode.log, end - 2.9 * episode.cycle_length_ms, end)
     ecg = Ecg(dict(zip(LEADS, leads)), 500.0, "vt")
     state = take_in(base, Events(vt=ecg), Notes()).state
     assert state["vt"]["match"] == name

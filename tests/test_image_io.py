@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from io_fixtures import heart
 
-from twin.case import load_case, read_patient
+from twin.case import load_case
+from twin.case_evidence import read_patient
 from twin.errors import InputError, Suspicious
 from twin.image import Image
 from twin.io.convert import convert_labels

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from io_fixtures import eam, ecg, heart
 
-from twin.case import load_case, read_patient
+from twin.case import load_case
+from twin.case_evidence import read_patient
 from twin.errors import InputError
 from twin.io.bundle import read_bundle
 from twin.io.eam import read_eam, write_eam

@@ -14,7 +14,8 @@ import scipy.io
 from io_fixtures import heart
 from study_fixtures import shell, study
 
-from twin.case import load_case, read_patient
+from twin.case import load_case
+from twin.case_evidence import read_patient
 from twin.errors import InputError, Suspicious
 from twin.io.carto import write_carto
 from twin.io.ensite import write_ensite

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from study_fixtures import study
 
 from solvers.ecg import lead_matrix
-from twin.case import load_case, read_patient
+from twin.case import load_case
+from twin.case_evidence import read_patient
 from twin.errors import InputError
 from twin.io.ecg import read_ecg
 from twin.io.nrrd import write_nrrd

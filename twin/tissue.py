@@ -40,6 +40,13 @@ class Tissue:
     fit: Mapping[str, object] = field(default_factory=dict)
     """How well the data were met: residuals, lead correlations, counts. Numbers and text only."""
 
+    @staticmethod
+    def known(velocities: Mapping[str, Velocity]) -> Tissue:
+        """One sample with these velocities by region, without doubt and without a recorded rhythm."""
+        names = tuple(f"{region}/cv_{way}_m_s" for region in velocities for way in ("longitudinal", "transverse"))
+        values = np.array([x for v in velocities.values() for x in (v.longitudinal_m_s, v.transverse_m_s)])
+        return Tissue(names, values[None], values, values, {}, np.zeros(0, np.int32), np.zeros(0))
+
     def interval(self, name: str, mass: float = 0.95) -> tuple[float, float]:
         """Central interval of one parameter."""
         tail = 50.0 * (1.0 - mass)

@@ -14,6 +14,7 @@ from planners.pacing.induce import PacingSettings
 from solvers.eikonal.restitution import RestitutionTable, load_tables
 from twin.calibrate.evidence_effects import fact_shifts, image_evidence, repolarisation
 from twin.calibrate.evidence_priors import REGIONS, EvidencePriors, update
+from twin.calibrate.thresholds import HEALTHY_MV, SCAR_MV
 from twin.case import Case
 from twin.errors import InputError
 from twin.imaging.lge import classify
@@ -23,8 +24,8 @@ from twin.records.clinical import Clinical, read_clinical
 from twin.records.scores import SCORES, Score
 
 CYCLE_MS = 600.0
-VOLTAGE_MV = (0.5, 1.5)
-"""Bipolar voltage of border zone (design/clinical.md)."""
+VOLTAGE_MV = (float(SCAR_MV), float(HEALTHY_MV))
+"""Bipolar voltage of border zone."""
 LEAST_POINTS = 20
 _SCORE_KEYS = {
     "age_years": "age_years",

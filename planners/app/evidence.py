@@ -10,7 +10,8 @@ from meshing import voxelise
 from planners.app.identity import without_names, without_names_said
 from planners.app.substrate import with_substrate
 from planners.virtual.infarct import add_infarct, spec_from
-from twin.case import Case, read_patient
+from twin.case import Case
+from twin.case_evidence import read_patient
 from twin.errors import InputError
 from twin.imaging.segmentation.case_labels import case_labels
 from twin.io.convert import kind_of

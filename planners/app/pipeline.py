@@ -69,6 +69,7 @@ class Line:
         """Map and ECG to a twin with a tissue posterior; its mesh has the fused regions where the case asks for them."""
         infarct = case.virtual_infarct is not None
         fused = self.substrate(mesh, patient, None) if case.fuse_substrate and not infarct else None
+        used = fused is not None
         if fused is not None:
             mesh = fused.regions(mesh)
         given = substrate.lge_prior(patient) | dict(case.tissue)
@@ -84,8 +85,7 @@ class Line:
         if fused is None and not infarct:
             # a virtual infarct is in no map and no image: there is nothing to compare it with
             fused = self.substrate(mesh, patient, found.registration)
-            return found if fused is None else substrate.with_substrate(found, fused, used=False)
-        return found if fused is None else substrate.with_substrate(found, fused, used=True)
+        return found if fused is None else substrate.with_substrate(found, fused, used)
 
     def substrate(self, mesh: HeartMesh, patient: Patient, registration: Registration | None) -> Fused | None:
         """Scar and border zone from all sources; None where there is but one."""

@@ -43,7 +43,8 @@ SECONDS_PER_NODE = 5e-3
 """Of a whole plan at 2 mm on two cores (measured on the demo, 43,000 nodes); `--dry-run` scales with the wall's volume."""
 
 
-def _identity(command: str, case: Case, seed: int, identified: bool = False) -> dict[str, Any]:
+def identity_of(command: str, case: Case, seed: int, identified: bool = False) -> dict[str, Any]:
+    """What makes a folder that of one run: command, seed, inputs by their content, settings."""
     settings: dict[str, Any] = {
         "edge_mm": case.edge_mm,
         "accept": list(case.accept),
@@ -94,7 +95,7 @@ def plan_case(
             read_clinical(case.clinical_facts, case.clinical_files, case.path)
         with tempfile.TemporaryDirectory() as folder:
             return _dry_run(case, _begin(case, Path(folder), console, identified), console)
-    identity = _identity("plan", case, seed, identified)
+    identity = identity_of("plan", case, seed, identified)
     if claim(out, identity, fresh):
         console.progress(f"{out} holds this run: finished stages are reused")
     _say_if_compiling(console)
@@ -188,7 +189,7 @@ def _dry_run(case: Case, patient: Patient, console: Console) -> int:
 def induce(path: Path, out: Path, console: Console, *, seed: int, fresh: bool) -> int:
     """Stages up to induction; writes inductions.json."""
     case = hidden(load_case(path))
-    identity = _identity("induce", case, seed)
+    identity = identity_of("induce", case, seed)
     claim(out, identity, fresh)
     patient = _begin(case, out / "stages", console)
     line = _line(out, console, seed)

@@ -107,6 +107,7 @@ def candidates(mesh: HeartMesh) -> Nodes:
 def start_from_ecg(
     mesh: HeartMesh,
     forward: EikonalForward,
+    leads: LeadField,
     ecg: Ecg,
     prior: tuple[tuple[str, ...], Array, Array],
     usual: tuple[Nodes, Array],
@@ -114,14 +115,14 @@ def start_from_ecg(
 ) -> EcgStart | None:
     """Sites, times and velocities that the QRS asks for; None where the recording has no QRS that can be delineated.
 
-    prior: as of `twin.calibrate.velocity.priors`; usual: nodes and times (ms) of a normal beat, tried beside single sites everywhere.
+    leads: in a torso; prior: as of `twin.calibrate.velocity.priors`; usual: nodes and times (ms) of a normal beat, tried beside single
+    sites everywhere.
     """
     found = delineate(ecg)
     if not found.templates or not np.isfinite(found.templates[0].waves.qrs_ms):
         return None
     qrs, duration = found.templates[0].qrs(), found.templates[0].waves.qrs_ms
     names, mean, _ = prior
-    leads = LeadField.in_torso(mesh)
     search = _Search(mesh, forward, leads, as_velocities(names, mean), qrs)
     places = candidates(mesh)
     tell("looking for the place from which the recorded QRS could start")

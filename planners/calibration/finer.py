@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from meshing.quality import tet_volumes
 from solvers.eikonal.mesh import EikonalMesh
 from solvers.eikonal.regions import present, source_of
 from twin.mesh import REGIONS, HeartMesh
@@ -99,11 +100,10 @@ def refined(points_mm: Array, tets: NDArray[np.int32]) -> tuple[Array, NDArray[n
     chosen = np.stack([np.stack(w, axis=1) for w in ways])[length.argmin(axis=0), np.arange(len(tets))]
     top, bottom, ring = chosen[:, 0], chosen[:, 1], chosen[:, 2:]
     inner = [np.stack([top, bottom, ring[:, k], ring[:, (k + 1) % 4]], axis=1) for k in range(4)]
-    out = np.stack(corners + inner, axis=1).reshape(-1, 4)
-    p = points[out]
-    flipped = np.einsum("ij,ij->i", p[:, 1] - p[:, 0], np.cross(p[:, 2] - p[:, 0], p[:, 3] - p[:, 0])) < 0
+    out = np.stack(corners + inner, axis=1).reshape(-1, 4).astype(np.int32)
+    flipped = tet_volumes(points, out) < 0
     out[flipped] = out[flipped][:, [0, 2, 1, 3]]
-    return points, out.astype(np.int32), np.repeat(np.arange(len(tets)), 8), pairs
+    return points, out, np.repeat(np.arange(len(tets)), 8), pairs
 
 
 def nodal_dyads(mesh: HeartMesh) -> Array:

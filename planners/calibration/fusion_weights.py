@@ -15,7 +15,7 @@ from meshing.anatomy import complete
 from meshing.mesh_labels import mesh_heart
 from planners.calibration.hidden import draw, labels_of
 from planners.virtual.late_enhancement import ScanSpec, scan
-from twin.calibrate.substrate import WEIGHT, from_enhancement, from_labels, from_voltage, from_voxels, fuse
+from twin.calibrate.substrate import WEIGHT, drawn_classes, from_enhancement, from_labels, from_voltage, from_voxels, fuse
 from twin.imaging.lge import classify
 from twin.mesh import HeartMesh
 from twin.volume import LABELS, LabelVolume
@@ -48,7 +48,7 @@ def voltages(mesh: HeartMesh, rng: np.random.Generator) -> tuple[Array, Array, A
     lv = mesh.surface_nodes("lv_endo")
     chosen = rng.choice(lv, min(400, len(lv)), replace=False)
     points = mesh.points_mm[chosen]
-    group = np.select([mesh.in_region("scar"), mesh.in_region("border_zone", "isthmus")], [2, 1], 0)
+    group = drawn_classes(mesh)
     tree, volume, out = cKDTree(mesh.centroids_mm), mesh.tet_volumes_mm3, []
     for reach, medians, sd in ((4.0, (3.8, 0.9, 0.22), 0.45), (9.0, UNIPOLAR_MV, 0.3)):
         logs, gain = np.log(np.array(medians)), 0.15 * rng.standard_normal()
@@ -63,7 +63,7 @@ def sources_of(seed: int) -> tuple[HeartMesh, NDArray[np.int64], dict[str, Array
     rng = np.random.default_rng([seed, 617])
     truth = labels_of(draw(seed))
     mesh = complete(mesh_heart(truth, EDGE_MM))
-    true = np.select([mesh.in_region("scar"), mesh.in_region("border_zone", "isthmus")], [2, 1], 0)
+    true = drawn_classes(mesh)
     points, bipolar, unipolar = voltages(mesh, rng)
     drawn = spoilt_labels(truth, rng)
     ijk = np.clip(np.rint(drawn.to_ijk(mesh.centroids_mm)).astype(int), 0, np.array(drawn.data.shape) - 1)

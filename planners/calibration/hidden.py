@@ -31,6 +31,7 @@ from solvers.monodomain.correction import for_velocities
 from solvers.monodomain.solver import Monodomain, Settings, Stop
 from solvers.monodomain.wave_fit import THETA
 from twin.atomic import read_npz, write_npz
+from twin.calibrate.substrate import drawn_classes
 from twin.errors import RunFailed
 from twin.experiment import Stimulus
 from twin.mesh import HeartMesh
@@ -314,7 +315,7 @@ def _beat(spec: Spec, mesh: HeartMesh, sites: list[int]) -> tuple[Array, dict[st
 
 def _mixture(mesh: HeartMesh, points_mm: Array, asked: NDArray[np.bool_]) -> Array:
     """Share of healthy, border and scar volume within 4 mm of the asked points, (k, 3), zeros elsewhere: what a bipole at the wall sees."""
-    group = np.select([mesh.in_region("scar"), mesh.in_region("border_zone", "isthmus")], [2, 1], 0)
+    group = drawn_classes(mesh)
     volume, tree = mesh.tet_volumes_mm3, cKDTree(mesh.centroids_mm)
     out = np.zeros((len(points_mm), 3))
     rows = np.flatnonzero(asked)

@@ -256,6 +256,7 @@ def calibrate(
         mesh = without_infarct(mesh)
     forward = EikonalForward(mesh)
     leads = LeadField(mesh, electrodes(mesh))
+    in_torso = LeadField.in_torso(mesh) if patient.ecg is not None else None
     registration = None
     points = lat = bipolar = np.zeros(0)
     numbers: dict[str, Any] = {"map_points": 0}
@@ -263,9 +264,9 @@ def calibrate(
     known_by_ecg = False
     if patient.eam is None:
         fit, evidence = _without_map(mesh, given)
-        if patient.ecg is not None:
+        if patient.ecg is not None and in_torso is not None:
             usual = (fit.source_nodes, fit.source_times_ms)
-            started = start_from_ecg(mesh, forward, patient.ecg.value, _prior(mesh, given), usual, progress)
+            started = start_from_ecg(mesh, forward, in_torso, patient.ecg.value, _prior(mesh, given), usual, progress)
             if started is not None:
                 fit, gap, known_by_ecg = started.fit, started.gap_ms, started.known
                 numbers |= started.numbers
@@ -286,7 +287,7 @@ def calibrate(
             nodes, times, numbers["rv_breakthrough"] = _rv_by_ecg(mesh, forward, leads, patient, fit, progress)
     arrival = forward.arrival_ms(fit.velocities(), nodes, times) + gap
     ecg = compare(leads, arrival, patient.ecg.value) if patient.ecg is not None else None
-    recovery = _recovery(mesh, arrival, patient.ecg.value) if patient.ecg is not None else None
+    recovery = _recovery(mesh, in_torso, arrival, patient.ecg.value) if patient.ecg is not None and in_torso is not None else None
     if ecg is not None:
         numbers["ecg"] = ecg.summary()
         if ecg.mean_correlation < POSE_BELOW and patient.ecg is not None:
@@ -335,9 +336,8 @@ def _by_ecg(fit: VelocityFit, column: int) -> str:
     return "QRS (shape and duration), no map" if width < IDENTIFIED else "mostly the prior: the ECG says little about it"
 
 
-def _recovery(mesh: HeartMesh, arrival_ms: Array, ecg: Ecg) -> Recovery | None:
-    """Action-potential durations from the T wave, leads computed in a torso; None without one."""
-    leads = LeadField.in_torso(mesh)
+def _recovery(mesh: HeartMesh, leads: LeadField, arrival_ms: Array, ecg: Ecg) -> Recovery | None:
+    """Action-potential durations from the T wave with leads in a torso; None without one."""
     found = compare(leads, arrival_ms, ecg)
     if not found.mean_correlation > POSE_BELOW:
         return None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshing.bullseye import draw_bullseye
 from planners.calibration.line import register_map
 from planners.calibration.noun import Calibration
 from twin.atomic import read_npz, write_bytes, write_npz
@@ -147,7 +148,10 @@ def write_picture(fused: Fused, mesh: HeartMesh, path: Path) -> None:
     """Bull's-eyes (PNG): share of scar and border zone by each source and fused, and where the sources disagree."""
     import io
 
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     rows = fused.by_segment(mesh)
@@ -155,33 +159,13 @@ def write_picture(fused: Fused, mesh: HeartMesh, path: Path) -> None:
     figure = Figure(figsize=(2.9 * len(panels), 3.3), layout="constrained")
     FigureCanvasAgg(figure)
     for k, name in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), k + 1, projection="polar")
-        shown = _bullseye(axes, {int(s): row[name] for s, row in rows.items()}, "Purples" if name == "disagreement" else "Reds")
+        axes = figure.add_subplot(1, len(panels), k + 1)
+        shown = ScalarMappable(Normalize(0.0, 1.0), colormaps["Purples" if name == "disagreement" else "Reds"])
+        # grey where no source saw the segment
+        seen = {int(s): value for s, row in rows.items() if (value := row[name]) is not None}
+        draw_bullseye(axes, seen, shown, numbers=False)
         axes.set_title(name if name == "disagreement" else f"{name}: scar + border", fontsize=9)
         figure.colorbar(shown, ax=axes, shrink=0.7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
     write_bytes(path, buffer.getvalue())
-
-
-def _bullseye(axes: Any, values: dict[int, float | None], colours: str) -> Any:
-    """17 segments, base outside, anterior above, septum left; grey where no source saw the segment."""
-    from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    scale = ScalarMappable(Normalize(0.0, 1.0), colormaps[colours])
-    rings = [(range(1, 7), 3.0, 60.0, 60.0), (range(7, 13), 2.0, 60.0, 60.0), (range(13, 17), 1.0, 90.0, 45.0)]
-    for numbers, inner, width, first in rings:
-        for j, number in enumerate(numbers):
-            _wedge(axes, scale, values.get(number), number, first + j * width, width, inner)
-    _wedge(axes, scale, values.get(17), 17, 0.0, 360.0, 0.0)
-    axes.set_axis_off()
-    return scale
-
-
-def _wedge(axes: Any, scale: Any, value: float | None, number: int, start_deg: float, width_deg: float, inner: float) -> None:
-    colour = "0.85" if value is None else scale.to_rgba(value)
-    middle = np.radians(start_deg + 0.5 * width_deg)
-    axes.bar(middle, 1.0, np.radians(width_deg), bottom=inner, color=colour, edgecolor="0.4", linewidth=0.6)
-    axes.text(middle, inner + (0.5 if inner else 0.0), str(number), ha="center", va="center", fontsize=6)

@@ -197,7 +197,8 @@ def _row(true: float, row: dict[str, Any]) -> tuple[float, float, float, float, 
 
 def update_seconds(edge_mm: float = 2.0) -> tuple[float, float, int]:
     """Wall and CPU seconds of an update by 20 new points, and nodes, on a heart of the usual size with a map of 1,000 points."""
-    mesh = complete(mesh_heart(labels(Anatomy()), edge_mm))
+    volume = labels(Anatomy())
+    mesh = complete(mesh_heart(volume, edge_mm))
     rng = np.random.default_rng(5)
     lv = mesh.surface_nodes("lv_endo")
     lat = np.linalg.norm(mesh.points_mm[lv] - mesh.points_mm[lv[0]], axis=1) / 0.6
@@ -205,7 +206,7 @@ def update_seconds(edge_mm: float = 2.0) -> tuple[float, float, int]:
     marks = {n: p for n, p in landmarks(mesh).items() if n in ("lv_apex", "mitral_centre", "mid_septum_lv", "lateral_wall_lv")}
     old = some[:1000]
     eam = ElectroanatomicalMap(mesh.points_mm[lv[old]], lat[old], np.full(len(old), 4.0), landmarks=marks)
-    found = calibrate(mesh, patient_of(labels(Anatomy()), eam, None), {}, 0, lambda _: None)
+    found = calibrate(mesh, patient_of(volume, eam, None), {}, 0, lambda _: None)
     new = some[-20:]
     evidence = NewEvidence(mesh.points_mm[lv[new]], lat[new], in_mesh_frame=True)
     update(found, evidence)

@@ -267,6 +267,11 @@ class _Beat:
         return [*self.own, *(self.brought if captured else ())]
 
 
+def times_of(coupling_ms: Sequence[float]) -> tuple[float, ...]:
+    """When the stimuli of a train come: its last S1 at 0, then the extrastimuli by their intervals."""
+    return tuple(float(t) for t in np.concatenate([[0.0], np.cumsum(coupling_ms)]))
+
+
 def _own(nodes: Nodes, at_ms: float) -> list[Stimulus]:
     return [stimulus(nodes, at_ms)] if len(nodes) else []
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from meshing.anatomy import complete
 from meshing.mesh_labels import mesh_heart
 from meshing.sites import pacing_sites, site_nodes
-from planners.confirm.bench import Bench, BenchSettings, Outcome, laps_of
+from planners.confirm.bench import Bench, BenchSettings, Outcome, laps_of, times_of
 from planners.confirm.border import DRIVE_MS, brought_in
 from planners.confirm.part import active_region
 from planners.pacing.trace import captured
@@ -69,7 +69,7 @@ class Demo:
         if not labels.is_file():
             raise InputError(labels, "file", "is not there: the demo case comes with the repository", "run this in a checkout of vtwin")
         mesh = complete(mesh_heart(read_labels(labels), 2.0))
-        twin = Twin(mesh, _tissue(), np.eye(4))
+        twin = Twin(mesh, Tissue.known(SPEEDS), np.eye(4))
         known = pacing_sites(mesh)
         sites = {name: site_nodes(mesh, known[name], ELECTRODE_MM) for name in SITES}
         return Demo(twin, sites, ReentrantEikonal(mesh, SPEEDS, load_tables()))
@@ -78,18 +78,6 @@ class Demo:
         """Conducting tetrahedra within RADIUS_MM of the scar, (m,)."""
         mesh = self.twin.mesh
         return active_region(mesh, np.zeros((0, 3)), mesh.in_region("scar"), RADIUS_MM.value)
-
-
-def _tissue() -> Tissue:
-    names = [f"{region}/cv_{which}_m_s" for region in SPEEDS for which in ("longitudinal", "transverse")]
-    values = np.array([[x for v in SPEEDS.values() for x in (v.longitudinal_m_s, v.transverse_m_s)]])
-    nothing = np.zeros(0)
-    return Tissue(tuple(names), values, values[0], values[0], {}, nothing.astype(np.int32), nothing)
-
-
-def times_of(train_ms: Sequence[float]) -> tuple[float, ...]:
-    """S1 at 0, then the train."""
-    return tuple(float(t) for t in np.concatenate([[0.0], np.cumsum(train_ms)]))
 
 
 def key_of(train_ms: Sequence[float]) -> str:

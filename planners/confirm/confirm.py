@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planners.circuits.episode import Episode
-from planners.confirm.bench import EDGE_MM, Bench, BenchSettings, Outcome
+from planners.confirm.bench import EDGE_MM, LEAST_MS, Bench, BenchSettings, Outcome, times_of
 from planners.confirm.border import brought_in
 from planners.confirm.part import active_region
 from solvers.eikonal.reentrant import ReentrantEikonal
@@ -114,7 +114,7 @@ def confirm(
         found = _judged(bench, circuit, bench.start(episode.log, episode.cycle_length_ms), "phase", 0.0)
         if found.verdict == DIED and settings.replay and model is not None and site is not None:
             say(f"{circuit.id}: died after {found.lasted_ms:.0f} ms; paced again ...")
-            times = train_of(episode)
+            times = times_of(episode.coupling_ms)
             outcome = bench.train(site, times, brought_in(model, bench.part, site, times))
             paced = _judged(bench, circuit, outcome, "pacing", times[-1])
             found = paced if paced.verdict != DIED else _both(found, paced)
@@ -123,14 +123,9 @@ def confirm(
         return Confirmation(UNDECIDED, str(failure))
 
 
-def train_of(episode: Episode) -> tuple[float, ...]:
-    """When the stimuli of an episode come, its last S1 at 0."""
-    return tuple(float(t) for t in np.concatenate([[0.0], np.cumsum(episode.coupling_ms)]))
-
-
 def _both(phase: Confirmation, paced: Confirmation) -> Confirmation:
     why = f"from its phase it ended after {phase.lasted_ms:.0f} ms, paced as it was induced after {paced.lasted_ms:.0f} ms"
-    return Confirmation(**{**phase.as_dict(), "by": "phase and pacing", "why": why})
+    return replace(phase, by="phase and pacing", why=why)
 
 
 def _judged(bench: Bench, circuit: Circuit, outcome: Outcome, by: str, since_ms: float) -> Confirmation:
@@ -172,6 +167,6 @@ def _passes(bench: Bench, circuit: Circuit, outcome: Outcome, since_ms: float) -
     order = np.lexsort((time_ms, node))
     node, time_ms = node[order], time_ms[order]
     fresh = np.ones(len(node), bool)
-    fresh[1:] = (node[1:] != node[:-1]) | (np.diff(time_ms) >= 100.0)
+    fresh[1:] = (node[1:] != node[:-1]) | (np.diff(time_ms) >= LEAST_MS)
     counts = np.bincount(np.searchsorted(near, node[fresh]), minlength=len(near))
     return int(np.median(counts)) if len(counts) else 0

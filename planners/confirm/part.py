@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from meshing.quality import tet_volumes
+from meshing.sites import main_body
 from meshing.stuffing import LATTICE_PER_EDGE
 from planners.confirm.part_kernels import owners
 from twin.errors import InputError
@@ -91,14 +91,13 @@ def lattice_part(mesh: HeartMesh, keep: NDArray[np.bool_], edge_mm: float) -> Pa
     half = np.rint(2.0 * places[cell[:, 3]] / constant).astype(np.int64) + 2 * (cell[:, None, :3] + first)
     unique, tets = np.unique(half.reshape(-1, 3), axis=0, return_inverse=True)
     tets, points = tets.reshape(-1, 4), 0.5 * constant * unique
-    main = _main(tets, len(points))
+    main = main_body(tets, len(points))[tets[:, 0]]
     tets, mine = tets[main], np.flatnonzero(keep)[mine[main]]
     used, tets = np.unique(tets, return_inverse=True)
-    points, tets = points[used], tets.reshape(-1, 4)
-    p = points[tets]
-    flipped = np.einsum("ij,ij->i", p[:, 1] - p[:, 0], np.cross(p[:, 2] - p[:, 0], p[:, 3] - p[:, 0])) < 0
-    tets[flipped] = tets[flipped][:, [0, 1, 3, 2]]
-    fine = HeartMesh(points, tets.astype(np.int32), mesh.region[mine], {}, mesh.fibre[mine], mesh.sheet[mine])
+    points, simplices = points[used], tets.reshape(-1, 4).astype(np.int32)
+    flipped = tet_volumes(points, simplices) < 0
+    simplices[flipped] = simplices[flipped][:, [0, 1, 3, 2]]
+    fine = HeartMesh(points, simplices, mesh.region[mine], {}, mesh.fibre[mine], mesh.sheet[mine])
     return Part(fine, mine.astype(np.int32), mesh, keep)
 
 
@@ -113,11 +112,3 @@ def _cell(constant: float) -> Places:
         ring = [middle + 0.5 * (a * u + b * v) for a, b in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
         out += [(centre, centre + axes[axis], ring[k], ring[(k + 1) % 4]) for k in range(4)]
     return constant * np.array(out)
-
-
-def _main(tets: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
-    """Tetrahedra of the largest connected set, (m,)."""
-    pairs = np.concatenate([tets[:, [0, 1]], tets[:, [0, 2]], tets[:, [0, 3]]])
-    graph = sp.coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    label = connected_components(graph, directed=False)[1]
-    return np.asarray(label[tets[:, 0]] == np.argmax(np.bincount(label[tets[:, 0]])))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.circuits.episode import Episode
-from planners.confirm.bench import Bench, BenchSettings
+from planners.confirm.bench import Bench, BenchSettings, times_of
 from planners.confirm.border import brought_in
 from planners.confirm.confirm import DIED, SUSTAINED, UNDECIDED, Confirmation, ConfirmSettings, confirm
 from planners.confirm.part import active_region
@@ -128,8 +128,7 @@ def confirm_plan(
         kept = _Kept(folder, f"circuit-{circuit.id}")
         if (row := kept.read()) is None:
             episode = episodes[circuit.id]
-            site = stimulus_sites(twin, protocol, [episode.site])[episode.site]
-            row = work.circuit(circuit, episode, site).as_dict()
+            row = work.circuit(circuit, episode, places[episode.site]).as_dict()
             kept.write(row)
         by_circuit[circuit.id] = Confirmation(**row)
         say(f"{circuit.id}: {by_circuit[circuit.id].why}")
@@ -192,7 +191,7 @@ class _Work:
         return confirm(self.twin, circuit, episode, self.settings, model=self.model, site=site, bench=bench, tell=self.say)
 
     def negative(self, name: str, site: NDArray[np.int32], coupling: tuple[float, ...]) -> Negative:
-        times = tuple(float(t) for t in np.concatenate([[0.0], np.cumsum(coupling)]))
+        times = times_of(coupling)
         try:
             outcome = self.bench.train(site, times, brought_in(self.model, self.bench.part, site, times))
         except RunFailed as failure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from planners.calibration.update import NewEvidence, update
+from planners.circuit_evidence import TachycardiaEcgs
 from planners.circuits import likeness
 from planners.guidance.base import Base
 from planners.guidance.inputs import Events, NewPoints
-from solvers.ecg import LeadField
+from twin.calibrate.thresholds import SCAR_MV
 from twin.io.notes import Notes
 from twin.mesh import HeartMesh
 from twin.patient import Ecg
@@ -33,7 +34,6 @@ MOVED_MM = 2.0
 
 ENOUGH_POINTS, ENOUGH_MM = 12, 30.0
 FAR_MM = 20.0
-LOW_MV = 0.5
 LOWER_SHARE = 0.2
 
 
@@ -78,7 +78,7 @@ def take_in(base: Base, events: Events, notes: Notes) -> Taken:
             loop = {"cycle_length_ms": state["vt"]["cycle_length_ms"], "loop_mm": np.asarray(match.path_mm, float)}
     if not (np.isfinite(new.lat_ms).any() or loop):
         return Taken(base, state, correction, since)
-    calibration = update(base.calibration, NewEvidence(**{**new.__dict__, **loop}))
+    calibration = update(base.calibration, replace(new, **loop))
     names = calibration.twin.tissue.names
     before, after = (c.twin.tissue.samples[0] for c in (base.calibration, calibration))
     state["tissue"] = {name: {"before": round(float(a), 4), "after": round(float(b), 4)} for name, a, b in zip(names, before, after)}
@@ -175,7 +175,7 @@ def _points_state(base: Base, new: NewEvidence, given: int) -> dict[str, Any]:
         state |= {"median_late_ms": round(float(np.median(off)), 2), "median_abs_ms": round(float(np.median(np.abs(off))), 2)}
     sick = np.zeros(mesh.n_points, bool)
     sick[mesh.tets[mesh.in_region("scar", "border_zone", "isthmus")].ravel()] = True
-    low = new.bipolar_mv < LOW_MV
+    low = new.bipolar_mv < float(SCAR_MV)
     state["low_voltage_on_healthy"] = int((low & ~sick[node]).sum())
     return state
 
@@ -188,13 +188,9 @@ def compare(base: Base, vt: Ecg) -> dict[str, Any]:
         recorded = likeness.one_cycle(leads, vt.fs_hz, cycle)
     except ValueError as error:
         return {"cycle_length_ms": None, "match": None, "verdict": f"not compared: {error}"}
-    field_of = LeadField(base.twin.mesh)
-    cycles, lengths = {}, {}
-    for name, episode in base.episodes.items():
-        end = float(episode.log.activation_ms.max())
-        simulated = likeness.ecg_of(field_of, episode.log, end - 2.0 * episode.cycle_length_ms, end)
-        cycles[name] = likeness.one_cycle(simulated, 1000.0 / likeness.STEP_MS, episode.cycle_length_ms)
-        lengths[name] = episode.cycle_length_ms
+    ecgs = TachycardiaEcgs(base.twin.mesh)
+    cycles = {name: ecgs.cycle(episode) for name, episode in base.episodes.items()}
+    lengths = {name: episode.cycle_length_ms for name, episode in base.episodes.items()}
     (found,) = likeness.match([{"name": "VT", "cycle_length_ms": round(cycle, 1), "cycle": recorded}], cycles, lengths)
     return {key: found[key] for key in ("cycle_length_ms", "by", "match", "verdict", "candidates")}
 

@@ -83,9 +83,10 @@ def surface_body(points_mm: NDArray[np.float64], triangles: NDArray[np.int32]) -
 
 def messages(plan: Plan, mesh: HeartMesh | None, surfaces: Sequence[str] = SURFACES) -> Iterator[tuple[str, str, bytes]]:
     """(type, device name, body) of everything that is sent: surfaces first (none without a mesh), then the targets."""
-    for name in surfaces if mesh is not None else ():
-        if mesh is not None and len(mesh.surfaces[name]):
-            yield "POLYDATA", name, surface_body(mesh.points_mm, mesh.surfaces[name])
+    if mesh is not None:
+        for name in surfaces:
+            if len(mesh.surfaces[name]):
+                yield "POLYDATA", name, surface_body(mesh.points_mm, mesh.surfaces[name])
     yield "POINT", "targets", points_body(plan)
 
 

@@ -51,10 +51,13 @@ def _markup(kind: str, colour: Sequence[float], points: Sequence[tuple[str, str,
 
 def write_markups(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
     """Write `targets.mrk.json` and one curve per circuit and isthmus; returns the files."""
-    files = _markups(plan)
-    for name, markup in files.items():
+    return _written(_markups(plan), folder)
+
+
+def _written(markups: dict[str, dict[str, Any]], folder: Path) -> list[Path]:
+    for name, markup in markups.items():
         write_json(folder / name, {"@schema": SCHEMA, "markups": [markup]})
-    return [folder / name for name in files]
+    return [folder / name for name in markups]
 
 
 def _markups(plan: Plan) -> dict[str, dict[str, Any]]:
@@ -69,7 +72,8 @@ def _markups(plan: Plan) -> dict[str, dict[str, Any]]:
 
 def write(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
     """Write `scene.mrml` with all that it names: markups, `heart.seg.nrrd`, and a model per surface and for the lesions."""
-    files = write_markups(plan, mesh, folder)
+    markups = _markups(plan)
+    files = _written(markups, folder)
     segmentation = folder / "heart.seg.nrrd"
     write_nrrd(segmentation, mesh_labels(mesh, SPACING_MM))
     models: dict[str, tuple[str, Sequence[float], float]] = {}
@@ -82,5 +86,5 @@ def write(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
         write_surface(path, surface)
         models[name] = (path.name, TARGET if name == "lesions" else TISSUE["healthy"], 0.3 if name == "epi" else 1.0)
         files.append(path)
-    kinds = {name: str(markup["type"]) for name, markup in _markups(plan).items()}
+    kinds = {name: str(markup["type"]) for name, markup in markups.items()}
     return [*files, segmentation, write_scene(folder / "scene.mrml", models, segmentation.name, kinds)]

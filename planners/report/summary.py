@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from planners.lesions.geometry import lesion_count
 from planners.report.story import Story
 
 MOST_DOUBTS = 6
@@ -23,7 +24,7 @@ def headline(story: Story) -> str:
     first = f"Ventricular tachycardia was induced from {len(induced)} of {len(tested)} sites, by {circuits}."
     if not plan.targets:
         return f"{first} No lesion set within the allowed volume and access leaves it non-inducible."
-    lesions = sum(len(t.positions_mm) for t in plan.targets)
+    lesions = lesion_count(plan.targets)
     after = "nothing is inducible" if outcome["non_inducible_at_mode"] else "VT is still inducible"
     volume = f"{outcome['lesion_volume_ml']:.1f} mL"
     return f"{first} {lesions} lesions ({volume}) are proposed; afterwards {after} from any site by the same protocol."
@@ -41,7 +42,7 @@ def facts(story: Story) -> list[dict[str, str]]:
         low, high = outcome["interval"]
         share = f"non-inducible after ({100 * low:.0f}-{100 * high:.0f} %, {outcome['samples']} tissue samples)"
         found += [
-            {"value": str(sum(len(t.positions_mm) for t in plan.targets)), "label": "lesions proposed", "key": "targets"},
+            {"value": str(lesion_count(plan.targets)), "label": "lesions proposed", "key": "targets"},
             {"value": f"{outcome['lesion_volume_ml']:.1f} mL", "label": "lesion volume", "key": "outcome.lesion_volume_ml"},
             {"value": f"{100 * outcome['probability_non_inducible']:.0f} %", "label": share, "key": "outcome.probability_non_inducible"},
         ]

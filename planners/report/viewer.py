@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from meshing.surfaces import boundary_faces
 from planners.report.palette import CIRCUIT, NOT_ACTIVATED, TARGET, TISSUE, tissue_colours
 from planners.report.pictures import camera
 from planners.report.raster import Shape, sphere, tube
@@ -52,27 +53,17 @@ def _mark(name: str, shapes: list[Shape], centre: Array) -> dict[str, str]:
     }
 
 
-def scar_body(mesh: HeartMesh) -> Shape | None:
-    """The skin of dense scar and border zone inside the wall, coloured by tissue; None without scar."""
-    colours = tissue_colours(mesh)
+def scar_body(mesh: HeartMesh) -> list[Shape]:
+    """The skins of border zone and dense scar inside the wall, coloured by tissue; none without scar."""
+    colours, anywhere = tissue_colours(mesh), np.ones(mesh.n_points, bool)
     shapes = []
     for names in (("border_zone", "isthmus"), ("scar",)):
         tets = mesh.tets[mesh.in_region(*names)]
         if len(tets):
-            faces = np.concatenate([tets[:, corners] for corners in ([1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1])])
-            _, first, count = np.unique(np.sort(faces, axis=1), axis=0, return_index=True, return_counts=True)
-            skin = faces[np.sort(first[count == 1])]
-            used, index = np.unique(skin, return_inverse=True)
+            used, index = np.unique(boundary_faces(tets, anywhere), return_inverse=True)
             colour = np.tile(TISSUE[names[0]], (len(used), 1)) if names[0] == "scar" else colours[used]
             shapes.append(Shape(mesh.points_mm[used], index.reshape(-1, 3).astype(np.int32), colour))
-    if not shapes:
-        return None
-    start = np.cumsum([0, *(len(s.vertices_mm) for s in shapes)])
-    return Shape(
-        np.concatenate([s.vertices_mm for s in shapes]),
-        np.concatenate([s.triangles + o for s, o in zip(shapes, start)]),
-        np.concatenate([s.colours for s in shapes]),
-    )
+    return shapes
 
 
 def voltage(story: Story) -> Array | None:
@@ -127,8 +118,7 @@ def data(story: Story) -> str:
     reach = float(np.abs(inside).max())
     targets = [sphere(np.asarray(p, float), t.radius_mm * 0.6, TARGET) for t in story.plan.targets for p in t.positions_mm]
     circuits = [tube(np.asarray(c.path_mm, float), 1.0, CIRCUIT) for c in story.plan.circuits if len(c.path_mm) > 2]
-    body, volts = scar_body(mesh), voltage(story)
-    marks = [("targets", targets), ("circuit", circuits), ("scar", [body] if body is not None else [])]
+    marks, volts = [("targets", targets), ("circuit", circuits), ("scar", scar_body(mesh))], voltage(story)
     return json.dumps(
         {
             "reach": reach,

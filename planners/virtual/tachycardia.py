@@ -22,7 +22,7 @@ from solvers.ecg import LeadField
 from twin.errors import RunFailed
 from twin.model import Twin
 from twin.patient import LEADS, Ecg
-from twin.tissue import Tissue
+from twin.tissue import Tissue, Velocity
 from twin.volume import LabelVolume
 
 SETTLE_CYCLES, RECORDED_CYCLES = 6, 5
@@ -47,7 +47,8 @@ def recorded_vt(
     Raises RunFailed if no site induces a tachycardia through that isthmus.
     """
     mesh = complete(mesh_heart(volume, spec.edge_mm))
-    twin = Twin(mesh, _tissue(measured), np.eye(4))
+    speeds = {"healthy": Velocity(*measured.healthy_m_s), "border_zone": Velocity(*measured.border_zone_m_s)}
+    twin = Twin(mesh, Tissue.known(speeds), np.eye(4))
     lines = [np.asarray(i["polyline_mm"], float) for i in isthmuses]
     protocol = load_protocol("quick")
     seen = []
@@ -74,14 +75,6 @@ def recorded_vt(
             truth = {"isthmus": spec.isthmus, "site": site, "coupling_ms": list(episode.coupling_ms), "cycle_length_ms": round(cycle, 2)}
             return _noisy(leads, measured, rng), truth
     raise RunFailed(f"no site induced a tachycardia through isthmus {spec.isthmus} ({'; '.join(seen) or 'nothing was induced'})")
-
-
-def _tissue(measured: MeasureSpec) -> Tissue:
-    pairs = {"healthy": measured.healthy_m_s, "border_zone": measured.border_zone_m_s}
-    names = tuple(f"{region}/cv_{way}_m_s" for region in pairs for way in ("longitudinal", "transverse"))
-    values = np.array([speed for pair in pairs.values() for speed in pair])
-    none = np.zeros(0)
-    return Tissue(names, values[None], values, values, {}, none.astype(np.int32), none)
 
 
 def _noisy(leads: Array, measured: MeasureSpec, rng: np.random.Generator) -> Ecg:

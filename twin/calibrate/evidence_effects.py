@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from twin.calibrate.evidence_priors import Measurement, Shift
+from twin.calibrate.substrate import SLOWER_PER_QUARTER
 from twin.params import Param
 
 AGE_MIDDLE_YEARS = 60.0
@@ -47,9 +48,6 @@ OTHER_SCAR = Param(
 )
 DIFFUSE = ("dilated", "hypertrophic", "sarcoid", "myocarditis", "chagas")
 
-LGE_SLOWING = Param(
-    1.34, "1 per 25 % of intensity", 1.15, 1.6, "velocity falls 1.34-fold per quarter of normalised enhancement (design/clinical.md)"
-)
 LGE_SD = Param(0.35, "1", 0.2, 0.6, "chosen here: spread of log velocity at one intensity")
 THIN_MM = Param(5.0, "mm", 4.0, 6.0, "wall thinning below 5 mm marks scar in CT (design/clinical.md)")
 THIN_POWER = Param(0.5, "1", 0.0, 1.0, "chosen here: a wall of half that thickness conducts 0.7 times as fast, or no slower at all")
@@ -122,7 +120,7 @@ def image_evidence(seen: Mapping[str, float]) -> list[Shift | Measurement]:
         out += _ratio(
             "late enhancement of the border zone",
             f"{100 * rise:.0f} % above remote muscle",
-            -np.log(LGE_SLOWING.value) * rise / 0.25,
+            -np.log(SLOWER_PER_QUARTER.value) * rise / 0.25,
             LGE_SD,
         )
     if {"border_mv", "healthy_mv"} <= set(seen) and seen["healthy_mv"] > 0:
@@ -135,7 +133,7 @@ def image_evidence(seen: Mapping[str, float]) -> list[Shift | Measurement]:
 
 def _ratio(evidence: str, value: str, log_ratio: float, sd: Param, why: str | None = None) -> list[Shift | Measurement]:
     """Border-zone over healthy velocity was seen, along and across the fibres."""
-    because = why or f"{LGE_SLOWING.source}; {sd.source}"
+    because = why or f"{SLOWER_PER_QUARTER.source}; {sd.source}"
     # one look at the ratio serves both directions: each gets the information of half an observation
     return [
         Measurement(

@@ -112,6 +112,11 @@ class Fused:
         return out
 
 
+def drawn_classes(mesh: HeartMesh) -> NDArray[np.int64]:
+    """Index into CLASSES of every tetrahedron's region, (m,); an isthmus is border zone."""
+    return np.asarray(np.select([mesh.in_region("scar"), mesh.in_region("border_zone", "isthmus")], [2, 1], 0), np.int64)
+
+
 def _mean(values: Array, volume: Array, here: NDArray[np.bool_]) -> float | None:
     seen = here & np.isfinite(values)
     return round(float(np.average(values[seen], weights=volume[seen])), 3) if seen.any() and volume[seen].sum() > 0 else None
@@ -152,7 +157,7 @@ def from_labels(mesh: HeartMesh) -> Array:
     trust = float(LABEL_TRUST)
     table = np.array([[trust, 0.75 * (1 - trust), 0.25 * (1 - trust)], [0.5 * (1 - trust), trust, 0.5 * (1 - trust)]])
     table = np.vstack([table, [0.25 * (1 - trust), 0.75 * (1 - trust), trust]])
-    return np.asarray(table[np.select([mesh.in_region("scar"), mesh.in_region("border_zone", "isthmus")], [2, 1], 0)], np.float64)
+    return np.asarray(table[drawn_classes(mesh)], np.float64)
 
 
 def from_voltage(mesh: HeartMesh, kind: str, points_mm: Array, values_mv: Array) -> Array:
@@ -211,7 +216,7 @@ def from_enhancement(values: Array, levels: tuple[float, float, float]) -> Array
 
 def fuse(mesh: HeartMesh, sources: Mapping[str, Array], weights: Mapping[str, float] = WEIGHT) -> Fused:
     """Pool what the sources say, {name: (m, 3)}; places that none saw, and the right ventricle, keep their drawn region."""
-    own = np.eye(3)[np.select([mesh.in_region("scar"), mesh.in_region("border_zone", "isthmus")], [2, 1], 0)]
+    own = np.eye(3)[drawn_classes(mesh)]
     wall = np.ones(len(mesh.tets), bool)
     if "transventricular" in mesh.coordinates:
         wall = mesh.coordinates["transventricular"][mesh.tets].mean(axis=1) < 0.5

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from twin.atomic import write_bytes, write_json
 from twin.errors import InputError
+from twin.extras import torch_for
 from twin.io.source import file_size
 
 Array = NDArray[np.float32]
@@ -111,11 +112,7 @@ def load(folder: Path) -> Trained:
 
 
 def _torch() -> Any:
-    try:
-        import torch
-    except ImportError:
-        raise InputError("network", "torch", "is not installed", "pip install 'vtwin[ml]'") from None
-    return torch
+    return torch_for("network")
 
 
 def _check(volumes: Array, channels: int, size: tuple[int, ...]) -> None:

@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 
 from twin.errors import InputError
 from twin.io.source import file_size
-from twin.records.codes import MG, Coded, Measured, Taken, facts_row
-from twin.records.ucum import BY_LOINC, converted
+from twin.records.codes import Coded, Measured, Taken, facts_row
+from twin.records.ucum import BY_LOINC, MG, converted
 
 MOST_BYTES, MOST_ENTRIES = 200_000_000, 500_000
 DATE = re.compile(r"^\d{4}(?:-\d{2}(?:-\d{2}(?:T.*)?)?)?$")

@@ -23,6 +23,8 @@ from twin.volume import LABELS, LabelVolume
 
 MAX_HEADER = 1_000_000
 MAX_LINE = 100_000
+SAID_BYTES = 20_000
+"""So far into a file `said_in` looks for the end of its header."""
 
 _TYPES = {
     "i1": "signed char,int8,int8_t",
@@ -47,6 +49,13 @@ SPACES = {
     "las": (1.0, -1.0, 1.0),
 }
 """Signs that take each anatomical space to LPS."""
+
+
+def said_in(path: Path) -> dict[str, str]:
+    """Key/value pairs in the header of a file; none for another kind of file. Raises InputError for a header that is damaged."""
+    with open(path, "rb") as handle:
+        start = handle.read(SAID_BYTES)
+    return split(start, path)[1] if start.startswith(b"NRRD") and b"\n\n" in start else {}
 
 
 def split(data: bytes, where: Path) -> tuple[dict[str, str], dict[str, str], bytes]:

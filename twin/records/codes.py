@@ -59,7 +59,6 @@ SNOMED = {
     "50920009": ("myocarditis", "present"),
     "53741008": ("cad", "present"),
 }
-MG = {"mg": 1.0, "g": 1000.0, "ug": 0.001, "mcg": 0.001}
 
 
 @dataclass(frozen=True)

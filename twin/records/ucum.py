@@ -48,6 +48,8 @@ ANALYTES: MappingProxyType[str, Analyte] = MappingProxyType(
 )
 """Factors from molar masses; LOINC codes from memory, the commonest of each."""
 BY_LOINC = MappingProxyType({code: name for name, analyte in ANALYTES.items() for code in analyte.loinc})
+MG = MappingProxyType({"mg": 1.0, "g": 1000.0, "ug": 0.001, "mcg": 0.001})
+"""Milligrams in the units of a dose."""
 _MICRO = str.maketrans({"µ": "u", "μ": "u"})
 
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twin.errors import InputError
+from twin.extras import torch_for
 
 
 def torch_or_remedy() -> Any:
     """The torch module. Raises InputError with how to install it."""
-    try:
-        import torch
-    except ImportError:
-        raise InputError("fusion", "torch", "is not installed", "pip install 'vtwin[ml]', or leave attention and vae out") from None
-    return torch
+    return torch_for("fusion", ", or leave attention and vae out")
 
 
 def descend(parameters: Iterable[Any], loss: Callable[[], Any], steps: int, rate: float, decay: float) -> None:

@@ -11,7 +11,7 @@ from twin.errors import InputError
 from twin.imaging.segmentation.model_file import read_card
 from twin.imaging.segmentation.predict import Model, Segmented, segment
 from twin.io.image import read_image
-from twin.io.nrrd import split, write_nrrd
+from twin.io.nrrd import said_in, write_nrrd
 from twin.run import content_hash
 
 MADE_BY = "vtwin_segmented_by"
@@ -26,13 +26,7 @@ def write_segmented(path: Path, found: Segmented, use: str) -> None:
 
 def maker_of(path: Path) -> str:
     """What made a label file: the line that `write_segmented` left, or HAND."""
-    if not path.is_file():
-        return HAND
-    with open(path, "rb") as handle:
-        start = handle.read(20_000)
-    if not start.startswith(b"NRRD") or b"\n\n" not in start:
-        return HAND
-    return split(start, path)[1].get(MADE_BY, HAND)
+    return said_in(path).get(MADE_BY, HAND) if path.is_file() else HAND
 
 
 def case_labels(case: Case, folder: Path, progress: Callable[[str], None]) -> tuple[Case, list[str]]:

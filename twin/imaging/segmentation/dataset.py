@@ -24,7 +24,7 @@ from twin.image import Image
 from twin.imaging.segmentation.slices import Stack, normalised, stack_of, to_pixels
 from twin.io.image import read_image
 from twin.io.labels import read_labels
-from twin.io.nrrd import split
+from twin.io.nrrd import said_in
 from twin.volume import LABELS, LabelVolume
 
 ENDINGS = (".nii.gz", ".nrrd", ".nii", ".mha")
@@ -97,11 +97,7 @@ def _subject(stem: str) -> str:
 
 def is_phantom(path: Path) -> bool:
     """True if the image says that vtwin made it."""
-    with open(path, "rb") as handle:
-        start = handle.read(4096)
-    if not start.startswith(b"NRRD") or b"\n\n" not in start:
-        return False
-    return PHANTOM in split(start, path)[1]
+    return PHANTOM in said_in(path)
 
 
 def held_out(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from twin.errors import InputError
+from twin.extras import torch_for
 
 WIDTHS = (16, 32, 64, 96)
 """Channels per level: 0.4 million parameters, enough for shapes of one organ and trainable in a minute on two cores."""
@@ -14,11 +14,7 @@ DROPOUT = 0.1
 
 def torch_or_remedy() -> Any:
     """The torch module. Raises InputError with how to install it."""
-    try:
-        import torch
-    except ImportError:
-        raise InputError("segment", "torch", "is not installed", "pip install 'vtwin[ml]'") from None
-    return torch
+    return torch_for("segment")
 
 
 def unet(channels: int, classes: int, widths: tuple[int, ...] = WIDTHS, dropout: float = DROPOUT) -> Any:

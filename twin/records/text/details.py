@@ -9,7 +9,7 @@ from typing import Any
 from twin.errors import InputError
 from twin.records.text import context
 from twin.records.text.lexicon import Mention
-from twin.records.ucum import ANALYTES, converted
+from twin.records.ucum import ANALYTES, MG, converted, unit_key
 
 _I = re.IGNORECASE
 Note = Callable[..., None]
@@ -174,8 +174,7 @@ def _drugs(text: str, clause_of: Callable[[int], tuple[int, int]], kind: str, no
 
 def _daily(dose: re.Match[str]) -> float | None:
     """Milligrams a day; None where a single dose stands without how often."""
-    unit = dose["unit"].lower()
-    amount = float(dose["dose"].replace(",", ".")) * {"mg": 1.0, "g": 1000.0}.get(unit, 0.001)
+    amount = float(dose["dose"].replace(",", ".")) * MG[unit_key(dose["unit"])]
     if dose["per"]:
         return amount
     often = (dose["often"] or "").lower()

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.errors import InputError
+from twin.extras import torch_for
 from twin.records.text.lexicon import CONCEPTS
 from twin.records.text.sentences import sentences
 
@@ -40,11 +41,7 @@ class Sentence:
 
 
 def _torch() -> Any:
-    try:
-        import torch
-    except ImportError:
-        raise InputError("extract", "torch", "is not installed", "pip install 'vtwin[ml]', or leave --second-reader out") from None
-    return torch
+    return torch_for("extract", ", or leave --second-reader out")
 
 
 def hashed(text: str) -> NDArray[np.int64]:
