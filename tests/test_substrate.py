@@ -111,6 +111,8 @@ def test_fused_substrate_is_the_same_after_saving(heart: HeartMesh, tmp_path: Pa
     gathered.save(fused, heart, tmp_path)
     back = gathered.load(tmp_path)
     assert isinstance(back, Fused)
+    # a resumed plan names the sources in the same order
+    assert list(back.sources) == list(fused.sources)
     assert back.probability == pytest.approx(fused.probability)
     assert (tmp_path / "substrate.png").read_bytes().startswith(b"\x89PNG")
     said = gathered.summary(fused, heart, used=False)

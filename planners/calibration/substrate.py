@@ -14,7 +14,7 @@ from planners.calibration.line import register_map
 from planners.calibration.noun import Calibration
 from twin.atomic import read_npz, write_bytes, write_npz
 from twin.calibrate.registration import Registration
-from twin.calibrate.substrate import Fused, from_enhancement, from_labels, from_voltage, from_voxels, fuse, likelihood, slowing
+from twin.calibrate.substrate import SOURCES, Fused, from_enhancement, from_labels, from_voltage, from_voxels, fuse, likelihood, slowing
 from twin.calibrate.velocity import HEALTHY_LONGITUDINAL, HEALTHY_TRANSVERSE
 from twin.errors import InputError
 from twin.imaging.lge import classify
@@ -73,7 +73,8 @@ def save(fused: Fused, mesh: HeartMesh, folder: Path) -> None:
 def load(folder: Path) -> Fused:
     """Read what `save` wrote."""
     arrays, _ = read_npz(folder / "substrate.npz")
-    sources = {name.split("/")[1]: p for name, p in arrays.items() if name.startswith("source/")}
+    # in the order in which they were gathered: what is said of them names them in it
+    sources = {name: arrays[f"source/{name}"] for name in SOURCES if f"source/{name}" in arrays}
     return Fused(arrays["probability"], sources, arrays["wall"])
 
 
