@@ -23,7 +23,7 @@ from planners.confirm import compare, plan
 from planners.confirm.bench import Bench, BenchSettings, Outcome, laps_of, phase_of
 from planners.confirm.border import DRIVE_MS, brought_in
 from planners.confirm.confirm import Confirmation, ConfirmSettings, confirm
-from planners.confirm.membrane import _duration, cells_of, recovery_of, steady_apd_ms
+from planners.confirm.membrane import _duration, cells_of, recovery_of
 from planners.confirm.part import active_region, lattice_part
 from planners.confirm.plan import Confirmations, Negative, confirm_plan, quiet_trains
 from planners.pacing.induce import PacingSettings
@@ -31,6 +31,7 @@ from planners.pacing.protocol import load_protocol
 from planners.report import cards
 from solvers.eikonal.reentrant import ReentrantEikonal
 from solvers.eikonal.restitution import load_tables
+from solvers.ionic.restitution import S1_MS
 from solvers.monodomain.correction import find_lattice
 from twin.case import load_case
 from twin.errors import InputError, RunFailed
@@ -136,7 +137,7 @@ def test_cells_have_the_duration_of_their_tables() -> None:
     cells = cells_of(("healthy", "border_zone", "isthmus"), tables)
     assert cells["isthmus"] is cells["border_zone"]
     for region in ("healthy", "border_zone"):
-        assert _duration(cells[region]) == pytest.approx(steady_apd_ms(tables[region]), rel=0.03)
+        assert _duration(cells[region]) == pytest.approx(tables[region].steady_apd_ms(S1_MS.value), rel=0.03)
     # the shipped tables are those of the very cells: nothing is scaled
     assert cells["healthy"].parameters["G_Ks"] == pytest.approx(0.392)
 
@@ -147,7 +148,7 @@ def test_a_table_of_another_duration_gets_its_own_cell() -> None:
     cells = cells_of(("healthy",), tables)
     short = replace(tables["healthy"], apd_ms=0.85 * tables["healthy"].apd_ms)
     matched = cells_of(("healthy",), {"healthy": short})["healthy"]
-    assert _duration(matched) == pytest.approx(steady_apd_ms(short), rel=0.03)
+    assert _duration(matched) == pytest.approx(short.steady_apd_ms(S1_MS.value), rel=0.03)
     assert matched.parameters["G_Na"] == cells["healthy"].parameters["G_Na"]
     with pytest.raises(RunFailed, match="no cell of healthy tissue"):
         cells_of(("healthy",), {"healthy": replace(short, apd_ms=0.2 * short.apd_ms)})

@@ -105,21 +105,16 @@ def scaled(factors: Mapping[str, float]) -> dict[str, RestitutionTable]:
     }
 
 
-def steady(table: RestitutionTable) -> tuple[float, float]:
-    """Duration of the action potential in steady pacing at CYCLE_MS, and the shortest coupling that excites again, ms."""
-    di = np.arange(table.di_min_ms, CYCLE_MS)
-    apd = np.interp(di, table.di_ms, table.apd_ms)
-    duration = float(apd[np.abs(di + apd - CYCLE_MS).argmin()])
-    return duration, duration + table.di_min_ms
-
-
 def repolarisation_table(factors: Mapping[str, float]) -> list[dict[str, Any]]:
     """APD and effective refractory period of each region before and after, ms at CYCLE_MS."""
     before, after = load_tables(), scaled(factors)
     rows = []
     for region in REGIONS:
-        (apd, erp), (new_apd, new_erp) = steady(before[region]), steady(after[region])
-        rows.append({"region": region, "apd_ms": [round(apd, 1), round(new_apd, 1)], "erp_ms": [round(erp, 1), round(new_erp, 1)]})
+        pair = before[region], after[region]
+        apd = [table.steady_apd_ms(CYCLE_MS) for table in pair]
+        # the shortest coupling that excites again: the shortest rest after it
+        erp = [duration + table.di_min_ms for duration, table in zip(apd, pair, strict=True)]
+        rows.append({"region": region, "apd_ms": [round(v, 1) for v in apd], "erp_ms": [round(v, 1) for v in erp]})
     return rows
 
 

@@ -47,14 +47,6 @@ class Recovery:
         return np.interp(place, np.arange(len(self.v_mv), dtype=float), self.v_mv), states
 
 
-def steady_apd_ms(table: RestitutionTable, cycle_ms: float = S1_MS.value) -> float:
-    """Duration at which a table's tissue settles at a cycle: that whose rest is what the cycle leaves."""
-    apd = float(np.interp(cycle_ms, table.di_ms, table.apd_ms))
-    for _ in range(200):
-        apd += 0.2 * (float(np.interp(cycle_ms - apd, table.di_ms, table.apd_ms)) - apd)
-    return apd
-
-
 def cells_of(regions: tuple[str, ...], tables: Mapping[str, RestitutionTable]) -> dict[str, IonicModel]:
     """The cell of each region, paced at 600 ms as the tables' cells were; its duration is its table's within APD_TOLERANCE.
 
@@ -66,7 +58,7 @@ def cells_of(regions: tuple[str, ...], tables: Mapping[str, RestitutionTable]) -
     for region in regions:
         source = source_of(region, set(SCALES)), source_of(region, set(tables))
         if source not in by_source:
-            by_source[source] = _matched(source[0], steady_apd_ms(tables[source[1]]))
+            by_source[source] = _matched(source[0], tables[source[1]].steady_apd_ms(S1_MS.value))
         made[region] = by_source[source]
     return made
 

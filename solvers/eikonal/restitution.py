@@ -51,6 +51,14 @@ class RestitutionTable:
         """Shortest diastolic interval after which tissue is excited, ms."""
         return float(self.di_ms[0])
 
+    def steady_apd_ms(self, cycle_ms: float) -> float:
+        """Duration at which tissue settles when paced at a cycle: the one whose rest is what the cycle leaves, ms."""
+        apd = float(np.interp(cycle_ms, self.di_ms, self.apd_ms))
+        for _ in range(200):
+            # a fifth of the way each time: steep restitution would make whole steps alternate for ever
+            apd += 0.2 * (float(np.interp(cycle_ms - apd, self.di_ms, self.apd_ms)) - apd)
+        return apd
+
     def monotone(self) -> RestitutionTable:
         """The same with APD and CV made non-decreasing in DI (measured ones are not, and a wave must not gain by resting less)."""
         apd, cv = (np.minimum.accumulate(values[::-1])[::-1] for values in (self.apd_ms, self.cv_factor))
