@@ -95,6 +95,28 @@ def test_lesions_end_at_the_wall_and_go_inwards_from_either_side():
     assert mesh.tet_volumes_mm3[two].sum() == pytest.approx(2 * mesh.tet_volumes_mm3[below].sum(), rel=0.02)
 
 
+@pytest.mark.parametrize("edge", [0.8, 1.2])
+def test_a_strand_too_thin_to_conduct_goes_with_the_lesion(edge):
+    mesh = scar_slab(edge, isthmus=False, size=(30.0, 24.0, 7.2))
+    below = np.linalg.norm(mesh.centroids_mm[:, :2] - [15, 12], axis=1) < 1.0
+    deep = mesh.centroids_mm[:, 2]
+    thin = lesion_tets(mesh, [[15, 12, 0]], "lv_endo", 4, 6.6)
+    assert thin[below].all()  # 0.6 mm are left under its end
+    wide = lesion_tets(mesh, [[15, 12, 0]], "lv_endo", 4, 5.2)
+    assert not wide[below & (deep > 5.4)].any()  # 2 mm are left
+    # its rim on the surface is no gap: a capsule's volume to the share of a tetrahedron
+    assert mesh.tet_volumes_mm3[wide].sum() == pytest.approx(np.pi * 16 * 1.2 + 2 / 3 * np.pi * 64, rel=0.06)
+
+
+@pytest.mark.parametrize(("apart", "closed"), [(8.6, True), (10.0, False)])
+def test_two_lesions_close_a_gap_that_does_not_conduct(apart, closed):
+    mesh = scar_slab(1.0, isthmus=False, size=(30.0, 24.0, 6.0))
+    row = [[15 - apart / 2, 12, 0], [15 + apart / 2, 12, 0]]
+    between = np.linalg.norm(mesh.centroids_mm - [15, 12, 1.5], axis=1) < 0.9
+    assert lesion_tets(mesh, row, "lv_endo", 4, 5)[between].all() == closed
+    assert not lesion_tets(mesh, row[:1], "lv_endo", 4, 5)[between].all()
+
+
 def test_impossible_lesions_are_input_errors():
     mesh = scar_slab()
     with pytest.raises(InputError, match="no surface 'rv_endo'"):

@@ -33,7 +33,7 @@ def greedy_cover(
         if not len(centres):
             break
         for index in _near(access, centres, depth_mm + radius_mm, apart_mm):
-            tets = maker.at(access, index, radius_mm, depth_mm)
+            tets = maker.within(maker.shape(access, index, radius_mm, depth_mm))
             if wanted[tets].any():
                 candidates.append((access, index, tets))
     chosen: list[tuple[Access, int]] = []

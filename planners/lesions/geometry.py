@@ -1,4 +1,4 @@
-"""Lesions as shapes: a capsule from a surface point along the inward normal, and the tetrahedra that it takes."""
+"""Where lesions are made, and the tetrahedra that they take."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from planners.lesions.avoid import Lines, allowed
+from planners.lesions.gaps import Shape, Walls, strands
 from twin.errors import InputError
 from twin.mesh import HeartMesh
 from twin.params import Param
@@ -67,29 +68,6 @@ class Access:
         return self.open[np.asarray(self.open_tree.query(np.asarray(positions_mm, float).reshape(-1, 3))[1], np.int64)]
 
 
-def shape_mask(
-    centres_mm: NDArray[np.float64],
-    tree: cKDTree,
-    base_mm: NDArray[np.float64],
-    inward: NDArray[np.float64],
-    radius_mm: float,
-    depth_mm: float,
-) -> NDArray[np.int64]:
-    """Points (of m, with their tree) in one lesion: a capsule that ends at `depth_mm`, a flat ellipsoid if depth < radius."""
-    near = np.array(sorted(tree.query_ball_point(base_mm, max(radius_mm, depth_mm) + 1e-6)), np.int64)
-    if not len(near):
-        return near
-    away = centres_mm[near] - base_mm
-    deep = away @ inward
-    if depth_mm >= radius_mm:
-        on_axis = np.clip(deep, 0.0, depth_mm - radius_mm)
-        inside = ((away - on_axis[:, None] * inward) ** 2).sum(axis=1) <= radius_mm**2
-    else:
-        aside2 = (away**2).sum(axis=1) - deep**2
-        inside = aside2 / radius_mm**2 + (deep / depth_mm) ** 2 <= 1.0
-    return near[inside]
-
-
 class LesionMaker:
     """Turns positions into tetrahedra; keeps the trees of one mesh."""
 
@@ -100,6 +78,7 @@ class LesionMaker:
         self.tree = cKDTree(self.centres_mm)
         self.volumes_mm3 = mesh.tet_volumes_mm3
         self._access: dict[str, Access] = {}
+        self._walls: Walls | None = None
 
     def access(self, surface: str) -> Access:
         """The surface of that name; raises InputError if the heart has none."""
@@ -123,18 +102,36 @@ class LesionMaker:
         nodes = np.setdiff1d(nodes, access.nodes)
         return np.asarray(cKDTree(self.mesh.points_mm[nodes]).query(at)[0], np.float64)
 
-    def at(self, access: Access, index: int, radius_mm: float, depth_mm: float) -> NDArray[np.int64]:
-        """Tetrahedra of one lesion at a surface node."""
-        return shape_mask(self.centres_mm, self.tree, access.points_mm[index], access.inward[index], radius_mm, depth_mm)
+    def shape(self, access: Access, index: int, radius_mm: float, depth_mm: float) -> Shape:
+        """The lesion made at a surface node."""
+        return Shape(access.points_mm[index], access.inward[index], radius_mm, depth_mm)
+
+    def shapes(self, targets: Sequence[Target]) -> list[Shape]:
+        """The lesions of all targets, each snapped to its surface."""
+        out = []
+        for target in targets:
+            access = self.access(target.surface)
+            out += [self.shape(access, int(i), target.radius_mm, target.depth_mm) for i in access.snap(target.positions_mm)]
+        return out
+
+    def within(self, shape: Shape) -> NDArray[np.int64]:
+        """Tetrahedra of one lesion: those whose centre lies in it."""
+        near = np.array(sorted(self.tree.query_ball_point(shape.base_mm, shape.reach_mm + 1e-6)), np.int64)
+        return near[shape.outside_mm(self.centres_mm[near])[0] <= 0.0] if len(near) else near
+
+    def taken(self, shapes: Sequence[Shape]) -> NDArray[np.bool_]:
+        """Tetrahedra (m,) bool that lesions take, with the strands that they leave too thin to conduct (`planners.lesions.gaps`)."""
+        out = np.zeros(len(self.mesh.tets), bool)
+        for shape in shapes:
+            out[self.within(shape)] = True
+        if shapes:
+            self._walls = self._walls or Walls(self.mesh)
+            out[strands(self.centres_mm, self.tree, self._walls, shapes, self.mesh.conducting() & ~out)] = True
+        return out
 
     def mask(self, targets: Sequence[Target]) -> NDArray[np.bool_]:
         """Tetrahedra taken by all targets, (m,) bool."""
-        out = np.zeros(len(self.mesh.tets), bool)
-        for target in targets:
-            access = self.access(target.surface)
-            for index in access.snap(target.positions_mm):
-                out[self.at(access, int(index), target.radius_mm, target.depth_mm)] = True
-        return out
+        return self.taken(self.shapes(targets))
 
     def volume_ml(self, mask: NDArray[np.bool_], *regions: str) -> float:
         """Volume of a mask, of the named regions alone if any are named, in mL."""

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from meshing import p1
 from planners.circuits.sections import Sections
+from planners.lesions.gaps import Shape
 from planners.lesions.geometry import SPACING, Access, LesionMaker
 from planners.lesions.mincut import minimum_vertex_cut
 from twin.mesh import HeartMesh
@@ -57,7 +58,7 @@ class IsthmusTransection:
             channel = channel_of(twin.mesh, sections, circuit)
             if channel is None or not surfaces:
                 continue
-            new = _transect(twin.mesh, channel, circuit, surfaces, request, maker, maker.mask(targets))
+            new = _transect(twin.mesh, channel, circuit, surfaces, request, maker, maker.shapes(targets))
             targets = targets + new if new else _shared(targets, len(made), circuit)
         return targets[len(made) :]
 
@@ -103,11 +104,11 @@ def _transect(
     surfaces: Sequence[Access],
     request: PlanRequest,
     maker: LesionMaker,
-    made: NDArray[np.bool_],
+    made: Sequence[Shape],
 ) -> list[Target]:
     """Lay a row over the minimum cut; where the channel still leaks, cut again and add single lesions; report what is out of reach."""
     cost = _costs(mesh, channel, surfaces, request)
-    blocked = made.copy()
+    shapes, blocked = list(made), maker.taken(made)
     spots: list[tuple[Access, int]] = []
     bridge = False
     for _ in range(MOST_ADDED):
@@ -120,8 +121,8 @@ def _transect(
             bridge = True
             break
         spots += new
-        for access, index in new:
-            blocked[maker.at(access, index, request.lesion_radius_mm, request.lesion_depth_mm)] = True
+        shapes += [maker.shape(access, index, request.lesion_radius_mm, request.lesion_depth_mm) for access, index in new]
+        blocked = maker.taken(shapes)
     else:
         bridge = True
     return [t for access in surfaces if (t := _target(access, spots, circuit, request, bridge))]
@@ -201,7 +202,7 @@ def _best_single(
     best: tuple[float, Access, int] | None = None
     for access in surfaces:
         for index in sorted(set(access.place(mesh.points_mm[cut]).tolist())):
-            tets = maker.at(access, index, request.lesion_radius_mm, request.lesion_depth_mm)
+            tets = maker.within(maker.shape(access, index, request.lesion_radius_mm, request.lesion_depth_mm))
             gain = float(maker.volumes_mm3[tets[wanted[tets]]].sum())
             if gain > 0 and (best is None or gain > best[0] + 1e-9):
                 best = (gain, access, index)
