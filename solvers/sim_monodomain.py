@@ -27,6 +27,7 @@ from solvers.sim_mesh import SimMesh
 from solvers.sim_output import probe_places, write_outputs
 from twin.errors import InputError
 from twin.experiment import Result, Status, Stimulus
+from twin.mesh import signed_volumes_mm3
 
 Progress = Callable[[str, float], None]
 Weights = Mapping[str, NDArray[np.float64]]
@@ -132,8 +133,7 @@ def _correction(
 
 def _majority(mesh: SimMesh, tissue: NDArray[np.int32], conducting: NDArray[np.bool_], count: int) -> NDArray[np.int32]:
     """Tissue of each node, (n,): the one that fills most of the conducting volume around it."""
-    p = mesh.points_mm[mesh.tets]
-    volume = np.abs(np.einsum("ij,ij->i", p[:, 1] - p[:, 0], np.cross(p[:, 2] - p[:, 0], p[:, 3] - p[:, 0])))
+    volume = np.abs(signed_volumes_mm3(mesh.points_mm, mesh.tets))
     n = len(mesh.points_mm)
     share = [
         np.bincount(mesh.tets[conducting].ravel(), np.repeat(np.where(tissue == k, volume, 0.0)[conducting], 4), minlength=n)

@@ -120,10 +120,11 @@ def write_mixed(folder: Path, carp_order: bool, binary: bool = False) -> Path:
 @pytest.mark.parametrize("carp_order", [True, False])
 @pytest.mark.parametrize("binary", [True, False])
 def test_mixed_elements_are_cut_so_that_neighbours_fit(tmp_path: Path, carp_order: bool, binary: bool) -> None:
-    from twin.io.volume_mesh import boundary, signed_volumes
+    from twin.io.volume_mesh import boundary
+    from twin.mesh import signed_volumes_mm3
 
     mesh = opencarp.read(write_mixed(tmp_path, carp_order, binary))
-    volume = signed_volumes(mesh.points_mm, mesh.tets)
+    volume = signed_volumes_mm3(mesh.points_mm, mesh.tets)
     assert (volume > 0).all()
     of_tag = {tag: volume[mesh.tag == tag].sum() for tag in (7, 8, 9, 10)}
     assert of_tag == pytest.approx({7: 1.0, 8: 0.5, 9: 1.0, 10: 0.8 / 3})

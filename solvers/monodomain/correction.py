@@ -19,7 +19,7 @@ from solvers.monodomain.lattice import Lattice
 from solvers.monodomain.operators import SYMMETRIC, fibre_tensor
 from solvers.monodomain.wave_fit import RING, THETA, Table, components, exponential, is_cubic, matrix, measure, speed_per_sqrt_d
 from twin.errors import InputError
-from twin.mesh import REGIONS, HeartMesh
+from twin.mesh import REGIONS, HeartMesh, signed_volumes_mm3
 from twin.params import Param
 from twin.tissue import Velocity
 
@@ -67,8 +67,7 @@ def correct(
     in the cache. Raises InputError for a mesh without a lattice.
     """
     keep = np.ones(len(tets), bool) if conducting is None else conducting
-    p = points_mm[tets]
-    volume = np.abs(np.einsum("ij,ij->i", p[:, 1] - p[:, 0], np.cross(p[:, 2] - p[:, 0], p[:, 3] - p[:, 0]))) / 6.0
+    volume = np.abs(signed_volumes_mm3(points_mm, tets))
     lattice, share = find_lattice(points_mm, tets)
     bends = lattice.bend_tensors(points_mm, tets, volume)
     d_l_of, d_t_of = np.array(diffusion_mm2_ms, float).T

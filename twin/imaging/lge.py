@@ -17,6 +17,7 @@ from twin.errors import InputError
 from twin.image import Image
 from twin.imaging.aha import lv_wall
 from twin.imaging.normalise import Levels, find_levels, on_labels
+from twin.kept import kept
 from twin.params import Param
 from twin.volume import LABELS, LabelVolume
 
@@ -114,8 +115,9 @@ class Enhancement:
         return self.methods[name]
 
 
+@kept(2)
 def classify(image: Image, volume: LabelVolume, remote: Mask | None = None) -> Enhancement:
-    """Every rule on one late enhancement image.
+    """Every rule on one late enhancement image; computed once for the same image and labels.
 
     image: magnitude or phase-sensitive, any grid that covers the labels; volume: labels with lv_blood and the LV wall; remote: voxels that
     the user calls remote myocardium, None = found. Raises InputError where the image does not show the heart.

@@ -17,6 +17,7 @@ from twin.errors import InputError
 from twin.imaging.aha import heart_axes, lv_wall
 from twin.imaging.corridors import Corridor, find_corridors
 from twin.imaging.thickness_kernels import lengths
+from twin.kept import kept
 from twin.params import Param
 from twin.volume import LABELS, LabelVolume
 
@@ -86,8 +87,9 @@ class Thickness:
         return out
 
 
+@kept(2)
 def wall_thickness(volume: LabelVolume) -> Thickness:
-    """Thickness of the left ventricle's wall at every voxel of it.
+    """Thickness of the left ventricle's wall at every voxel of it; computed once for the same labels.
 
     volume: labels with lv_blood and the LV wall; a flat or closed base; cubes of 1.5 mm or less give 0.1 - 0.2 mm, thick slices must be
     interpolated first. The base is not a surface: no line starts or ends there. Raises InputError without LV blood or wall.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.mesh import signed_volumes_mm3
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -86,19 +88,13 @@ def _fan(faces: tuple[tuple[int, ...], ...], nodes: NDArray[np.int64]) -> tuple[
     return np.concatenate(tets), np.concatenate(owner)
 
 
-def volumes(tets: NDArray[np.integer], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Six times the signed volume of each tetrahedron, (m,)."""
-    p = points[tets]
-    return np.asarray(np.einsum("ij,ij->i", p[:, 1] - p[:, 0], np.cross(p[:, 2] - p[:, 0], p[:, 3] - p[:, 0])), np.float64)
-
-
 def _oriented(tets: NDArray[np.int64], points: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.where((volumes(tets, points) < 0)[:, None], tets[:, [0, 2, 1, 3]], tets)
+    return np.where((signed_volumes_mm3(points, tets) < 0)[:, None], tets[:, [0, 2, 1, 3]], tets)
 
 
 def _bad_elements(tets: NDArray[np.int64], owner: NDArray[np.int64], points: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
     """Elements whose pieces do not all have the same sign of volume (a wrong order of corners folds the fan over itself)."""
-    volume = volumes(tets, points)
+    volume = signed_volumes_mm3(points, tets)
     size = np.bincount(owner, np.abs(volume), minlength=count)
     flat = np.abs(volume) <= 1e-12 * size[owner]
     plus = np.bincount(owner, volume > 0, minlength=count)

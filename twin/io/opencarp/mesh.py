@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from twin.atomic import write_bytes
 from twin.errors import InputError
 from twin.io.opencarp import text
-from twin.io.opencarp.elements import BY_CODE, BY_WORD, ELEMENTS, Kind, split, volumes
+from twin.io.opencarp.elements import BY_CODE, BY_WORD, ELEMENTS, Kind, split
 from twin.io.opencarp.text import AGAIN as _AGAIN
 from twin.io.source import file_size
+from twin.mesh import signed_volumes_mm3
 
 UM_PER_MM = 1000.0
 HEADER_BYTES = 1024
@@ -118,7 +119,7 @@ def _assembled(
     tets, tag, place = (np.concatenate([part[i] for part in parts]) for i in range(3))
     order = np.argsort(place, kind="stable")
     tets, tag, place = tets[order], tag[order], place[order]
-    flat = volumes(tets, points_mm) == 0
+    flat = signed_volumes_mm3(points_mm, tets) == 0
     if flat.any():
         raise InputError(records, f"element {int(place[np.argmax(flat)])}", "has no volume", "repair the mesh")
     if np.abs(tag).max() >= 2**31:
