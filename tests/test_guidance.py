@@ -18,14 +18,14 @@ from planners.guidance import evidence, records, watch
 from planners.guidance.base import Attempt, Base
 from planners.guidance.evidence import take_in
 from planners.guidance.inputs import KINDS, Events, NewPoints, read_events, read_points
+from planners.guidance.trains import Answer
 from planners.guidance.update import advance, placed
 from planners.guidance.watch import Session
 from planners.lesions.search import Search
 from planners.pacing import induce_model, load_protocol
-from planners.pacing.site import SiteResult
 from solvers.eikonal.forward import EikonalForward
 from twin.calibrate.gaussian import Gaussian
-from twin.errors import InputError, Suspicious
+from twin.errors import InputError, Interrupted, Suspicious
 from twin.io.lesions import Delivered, read_lesions, write_lesions
 from twin.io.notes import Notes
 from twin.model import Twin
@@ -43,11 +43,11 @@ class SlabBase(Base):
 
     repeated: list = field(default_factory=list)
 
-    def repeat(self, attempt, blocked):
+    def repeat(self, attempt, blocked, cancelled=bool):
         self.repeated.append(attempt)
         mesh = self.twin.mesh.with_region(blocked, "lesion")
         found = induce_model(slab_model(mesh), {attempt.site: slab_sites(mesh)[attempt.site]}, QUICK, require_capture=False)
-        return SiteResult(attempt.site, [], list(found.inductions), list(found.episodes), found.attempts)
+        return Answer(True, found.induced, found.episodes[0].cycle_length_ms if found.induced else None)
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +144,8 @@ def digest(folder):
 class Topological(SlabBase):
     """Trains induce as long as an isthmus conducts: as quick as 200 sequences of events need."""
 
-    def repeat(self, attempt, blocked):
-        return SiteResult(attempt.site)
+    def repeat(self, attempt, blocked, cancelled=bool):
+        return Answer(True, False)
 
 
 @pytest.fixture(scope="module")
@@ -357,7 +357,7 @@ def test_no_sequence_of_events_loses_the_last_update(learning, tmp_path, trials,
         from_scratch.mkdir()
         Session(learner(learning, from_scratch)).step(files)
         assert _final(folder) == _final(from_scratch)
-        assert (records.updates(folder)[-1] / "plan.json").read_bytes() == (from_scratch / records.ROOM / "0001" / "plan.json").read_bytes()
+        assert (records.updates(folder)[-1] / "plan.json").read_bytes() == (records.updates(from_scratch)[-1] / "plan.json").read_bytes()
     with capsys.disabled():
         for event, values in seconds.items():
             if values:
@@ -418,7 +418,7 @@ def test_records_hold_their_inputs_and_what_changed(learning, tmp_path):
     files["lesions"].write_text(_file(tmp_path, places[:1]))
     files["eam"].write_text(points_text(mapped(learning, 30)))
     session.step(files)
-    first, second = records.updates(tmp_path)
+    first, second = (path for path in records.updates(tmp_path) if not json.loads((path / "guide.json").read_text())["pending"])
     assert {p.name for p in (second / "inputs").iterdir()} == {"lesions.csv", "points.csv"}
     assert len(read_points(second / "inputs" / "points.csv", Notes())) == 30
     assert "no longer in the file" in json.loads((second / "guide.json").read_text())["since"][0]
@@ -434,6 +434,34 @@ def test_what_is_known_is_told_before_trains_are_repeated(learning, tmp_path):
     guidance, _ = session.step({"lesions": path})
     assert "being repeated" in said[0]
     assert guidance.state["inducible_by_repeated_trains"] is False
+    early, late = (json.loads((path / "guide.json").read_text()) for path in records.updates(tmp_path))
+    assert early["pending"] == len(session.base.attempts)
+    assert early["inducible_by_repeated_trains"] is None
+    assert early["targets"] == late["targets"]
+    assert (early["key"], late["pending"]) == (late["key"], 0)
+
+
+def test_trains_that_are_given_up_are_asked_for_again(learning, tmp_path):
+    session = Session(learner(learning, tmp_path, Impatient))
+    path = tmp_path / "lesions.csv"
+    path.write_text(_file(tmp_path, planned_places(session.base)))
+    with pytest.raises(Interrupted):
+        session.step({"lesions": path}, lambda: True)
+    assert [p.name for p in records.updates(tmp_path)] == ["0001"]
+    assert records.last(tmp_path)["pending"]
+    restarted = Session(learner(learning, tmp_path, Impatient))
+    assert restarted.step({"lesions": path})[1].name == "0002"
+    assert records.last(tmp_path)["inducible_by_repeated_trains"] is False
+    assert restarted.step({"lesions": path}) == (None, records.updates(tmp_path)[-1])
+
+
+class Impatient(Topological):
+    """Trains that ask whether they are still wanted."""
+
+    def repeat(self, attempt, blocked, cancelled=bool):
+        if cancelled():
+            raise Interrupted("not wanted any more")
+        return Answer(True, False)
 
 
 def test_following_tells_once_what_it_cannot_use_and_goes_on(planned, tmp_path, monkeypatch):
@@ -455,7 +483,8 @@ def test_following_tells_once_what_it_cannot_use_and_goes_on(planned, tmp_path, 
     files = watch.in_folder(tmp_path) | {"lesions": path}
     assert watch.follow(Session(base, tell=said.append), files, until=until) == 2
     assert sum("last good update stands" in line for line in said) == 2
-    assert [p.name for p in records.updates(tmp_path)] == ["0001", "0002"]
+    pending = [json.loads((p / "guide.json").read_text())["pending"] for p in records.updates(tmp_path)]
+    assert pending == [0, len(attempts), 0]  # the isthmus is closed by the last lesions: what is known of them is a record of its own
 
 
 @pytest.mark.parametrize(

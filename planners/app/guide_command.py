@@ -33,6 +33,7 @@ def guide(out: Path, files: Mapping[str, Path], watched: bool, accept: list[str]
     """Write the next update below OUT/guidance; `watched`: go on until interrupted; `optional`: files that are not there are left out."""
     session = Session(Base.load(out), tuple(accept), console.progress)
     if watched:
+        session.warm()
         names = ", ".join(str(path) for path in files.values())
         console.progress(f"following {names} (Ctrl-C ends; every update is kept in {out / records.ROOM})")
         follow(session, files)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,16 +16,18 @@ from planners.calibration import Calibration
 from planners.circuits.episode import Episode
 from planners.circuits.sections import Sections
 from planners.finished import load_plan
+from planners.guidance import trains
 from planners.lesions.geometry import LesionMaker
 from planners.lesions.isthmus_transection import Channel, channel_of
 from planners.pacing.engine import load_site
 from planners.pacing.induce import PacingSettings, model_of, stimulus_sites
-from planners.pacing.protocol import Drive, Extrastimulus, Protocol, load_protocol
-from planners.pacing.site import Site, SiteResult
+from planners.pacing.protocol import Drive, Protocol, load_protocol
 from solvers.eikonal.reentrant import ReentrantEikonal
 from twin.errors import InputError
 from twin.model import Twin
 from twin.plan import Circuit, Plan, PlanRequest
+
+WALLS = ("lv_endo", "rv_endo", "epi")
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,34 @@ class Base:
         found = ((c, channel_of(self.twin.mesh, sections, c)) for c in self.plan.circuits)
         return {c.id: (c, channel) for c, channel in found if channel is not None}
 
-    def repeat(self, attempt: Attempt, blocked: NDArray[np.bool_]) -> SiteResult:
-        """The same train again with tetrahedra (m,) blocked: only that one, so that it takes a fraction of the whole protocol."""
-        drive = next((d for d in self.protocol.drives if d.cycle_ms == attempt.cycle_ms), Drive(attempt.cycle_ms, 2, 2))
-        extras = tuple(Extrastimulus(c, 1.0, c) for c in attempt.coupling_ms)
-        one = replace(self.protocol, sites=(attempt.site,), drives=(drive,), extras=extras, stop_after=1)
-        nodes = stimulus_sites(self.twin, one, (attempt.site,))[attempt.site]
-        return Site(self.model.with_blocked(blocked), nodes, one, attempt.site).pace()
+    @cached_property
+    def electrodes(self) -> dict[str, NDArray[np.int32]]:
+        """Nodes to stimulate, by site."""
+        return stimulus_sites(self.twin, self.protocol, tuple(dict.fromkeys(a.site for a in self.attempts)))
+
+    @cached_property
+    def drives(self) -> dict[Attempt, trains.Drive]:
+        """The untreated heart's drive of each train, as far as `warm` has run it."""
+        return {}
+
+    def warm(self, pool: Executor) -> None:
+        """Make what updates share before the first one needs it; answers are the same without."""
+        given = [(attempt, self.train(attempt)) for attempt in self.attempts]
+        running = [pool.submit(trains.drive, self.model, train) for _, train in given] if given else []
+        self.maker.surfaces(WALLS)
+        _ = self.channels
+        self.drives.update({attempt: drive.result() for (attempt, _), drive in zip(given, running, strict=True)})
+
+    def train(self, attempt: Attempt) -> trains.Train:
+        """Stimuli of an attempt; of the drive those beats that the protocol computes, the last of a burst counting as the extrastimulus."""
+        found = next((d for d in self.protocol.drives if d.cycle_ms == attempt.cycle_ms), Drive(attempt.cycle_ms, 2, 2))
+        beats = [k * attempt.cycle_ms for k in range(found.computed_beats)]
+        extras = (beats[-1] + np.cumsum(attempt.coupling_ms)).tolist() or [beats.pop()]
+        return trains.Train(self.electrodes[attempt.site], tuple(beats), tuple(extras))
+
+    def repeat(self, attempt: Attempt, blocked: NDArray[np.bool_], cancelled: Callable[[], bool] = lambda: False) -> trains.Answer:
+        """The same train again with tetrahedra (m,) blocked. Raises Interrupted when `cancelled` says so."""
+        train, treated = self.train(attempt), self.model.with_blocked(blocked)
+        known = self.drives.get(attempt)
+        state = trains.behind(self.model, treated, train, known) if known else trains.drive(treated, train).state
+        return trains.extend(treated, state, train, self.protocol.sustained, cancelled)

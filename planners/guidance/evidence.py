@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from planners.calibration.update import NewEvidence, update
 from planners.circuit_evidence import TachycardiaEcgs
 from planners.circuits import likeness
-from planners.guidance.base import Base
+from planners.guidance.base import WALLS, Base
 from planners.guidance.inputs import Events, NewPoints
 from twin.calibrate.thresholds import SCAR_MV
 from twin.io.notes import Notes
@@ -23,7 +23,6 @@ from twin.patient import Ecg
 
 Array = NDArray[np.float64]
 
-WALLS = ("lv_endo", "rv_endo", "epi")
 SAME_POINT_MM = 0.05
 SHIFT_SD_MM, TURN_SD = 6.0, 0.08
 """How far a map may have moved since it was registered: prior widths of shift (mm) and turn (radians), chosen here."""

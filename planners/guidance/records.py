@@ -28,9 +28,11 @@ def updates(folder: Path) -> list[Path]:
 def last(folder: Path) -> dict[str, Any] | None:
     """State of the last finished update."""
     found = updates(folder)
-    if not found:
-        return None
-    value: dict[str, Any] = json.loads((found[-1] / "guide.json").read_text(encoding="utf-8"))
+    return _state(found[-1]) if found else None
+
+
+def _state(update: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((update / "guide.json").read_text(encoding="utf-8"))
     return value
 
 
@@ -41,7 +43,7 @@ def key_of(base: Base, inputs: Mapping[str, Path]) -> str:
 
 def write(base: Base, guidance: Guidance, key: str, events: Events | None = None) -> Path:
     """Write one update: plan.json, overlay/, inputs/ and guide.json in a folder that appears whole under the next number."""
-    before = last(base.folder)
+    before = next((state for path in reversed(updates(base.folder)) if (state := _state(path))["key"] != key), None)
     room = base.folder / ROOM
     room.mkdir(exist_ok=True)
     partial = room / f".partial-{os.getpid()}"
@@ -63,7 +65,7 @@ def write(base: Base, guidance: Guidance, key: str, events: Events | None = None
 
 
 def _since(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
-    """What changed since the last update, and what should not have: lesions cannot be taken back."""
+    """What changed since the last update from other inputs, and what should not have: lesions cannot be taken back."""
     if before is None:
         return []
     gained = now["delivered"] - before["delivered"]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from planners.guidance.base import Attempt, Base
+from planners.guidance.base import WALLS, Attempt, Base
 from planners.guidance.evidence import Taken, warnings
 from planners.lesions.geometry import lesion_count
 from planners.lesions.isthmus_transection import IsthmusTransection, separated
 from twin.io.lesions import Delivered
 from twin.io.notes import Notes
 from twin.plan import Plan, Target
+
+Repeat: TypeAlias = dict[str, Any]
+"""A train that induced VT before: site, coupling_ms, circuit, inducible (None: pending), how that is known, cycle_length_ms."""
 
 DONE_SHARE = 0.8
 """A planned lesion is done when this share of its tissue was taken by delivered ones (chosen here)."""
@@ -48,7 +51,7 @@ def placed(base: Base, delivered: Delivered, notes: Notes, taken: Taken | None =
         if taken is not None:
             later = delivered.time_s >= taken.since_s  # without times on both sides: none
             position = np.where(later[:, None], position @ taken.correction[:3, :3].T + taken.correction[:3, 3], position)
-    names = [delivered.surface] if delivered.surface else ["lv_endo", "rv_endo", "epi"]
+    names = [delivered.surface] if delivered.surface else list(WALLS)
     surfaces = base.maker.surfaces(names)
     if not len(position) or not surfaces:
         return []
@@ -79,42 +82,87 @@ def _progress(base: Base, target: Target, mask: NDArray[np.bool_]) -> list[float
     return shares
 
 
-def advance(base: Base, delivered: Delivered, notes: Notes, taken: Taken | None = None, trains: bool = True) -> Guidance:
-    """State of every target and circuit after the delivered lesions, and the plan that is left.
+@dataclass(frozen=True)
+class Known:
+    """What geometry alone says at one moment: `made` lesions and the tetrahedra (m,) that they take; no train was repeated for it."""
 
-    A circuit counts as closed when its isthmus is separated by delivered lesions; every train that induced VT before is repeated once the
-    isthmus of its circuit is closed, or the tissue was updated (`taken`). Where the lesions that are left would not close an isthmus, the
-    smallest cut of what still conducts is added as new targets. Without `trains` nothing is paced: what is not known yet counts as
-    inducible and is said to be pending.
-    """
+    taken: Taken
+    made: list[Target]
+    mask: NDArray[np.bool_]
+    targets: list[dict[str, Any]]
+    circuits: dict[str, bool]
+
+
+def survey(base: Base, delivered: Delivered, notes: Notes, taken: Taken | None = None) -> Known:
+    """State of every target, and which isthmuses are closed. A circuit counts as closed when delivered lesions separate its isthmus."""
     made = placed(base, delivered, notes, taken)
     mask = base.maker.mask(made)
     targets = [_target_state(base, t, mask) for t in base.plan.targets]
     circuits = {name: separated(base.twin.mesh, channel, mask) for name, (_, channel) in base.channels.items()}
-    paced = base if taken is None else taken.base
-    known = {} if paced is not base else circuits
+    return Known(taken if taken is not None else Taken(base), made, mask, targets, circuits)
+
+
+def without_pacing(base: Base, known: Known) -> list[Repeat]:
+    """One row per train that induced VT before; `inducible` is None where only repeating it can tell.
+
+    Where the isthmus of its circuit still conducts the answer is known, and the time is saved; not so with updated tissue.
+    """
+    rows = []
+    for attempt in base.attempts:
+        train: Repeat = {"site": attempt.site, "coupling_ms": list(attempt.coupling_ms), "circuit": attempt.circuit}
+        conducts = attempt.circuit is not None and not known.circuits.get(attempt.circuit, True) and known.taken.base is base
+        how = "not repeated: the isthmus of its circuit still conducts" if conducts else "pending"
+        rows.append({**train, "inducible": True if conducts else None, "how": how, "cycle_length_ms": None})
+    return rows
+
+
+def with_pacing(base: Base, known: Known, rows: Sequence[Repeat], cancelled: Callable[[], bool] = lambda: False) -> list[Repeat]:
+    """The same rows once the pending trains were repeated in the treated heart. Raises Interrupted when `cancelled` says so."""
+
+    def asked(attempt: Attempt, row: Repeat) -> Repeat:
+        if row["inducible"] is not None:
+            return row
+        answer = known.taken.base.repeat(attempt, known.mask, cancelled)
+        how = "repeated" if answer.captured else "repeated: the last extrastimulus was not captured"
+        return {**row, "inducible": answer.inducible, "how": how, "cycle_length_ms": answer.cycle_length_ms}
+
     with ThreadPoolExecutor(max_workers=numba.get_num_threads()) as pool:
-        repeats = list(pool.map(lambda attempt: _repeat(paced, attempt, mask, known, trains), base.attempts))
+        return list(pool.map(asked, base.attempts, rows))
+
+
+def concluded(base: Base, known: Known, repeats: Sequence[Repeat], notes: Notes) -> Guidance:
+    """The plan that is left and what to say, given what is known of each train.
+
+    Where the lesions that are left would not close an isthmus, the smallest cut of what still conducts is added as new targets. While
+    trains are pending, what is not known yet counts as inducible.
+    """
     pending = sum(r["inducible"] is None for r in repeats)
-    inducible = any(r["inducible"] is not False for r in repeats)
-    left = _left(base, targets, inducible and not pending)
-    extra = _extra(base, made, left, circuits) if inducible else []
+    inducible = any(r["inducible"] for r in repeats)
+    left = _left(base, known.targets, inducible)
+    extra = _extra(base, known.made, left, known.circuits) if inducible or pending else []
     remaining = [replace(t, order=k + 1) for k, t in enumerate([*left, *extra])]
-    learnt = taken.state if taken is not None else {}
+    learnt = known.taken.state
     state = {
-        "delivered": len(made),
-        "delivered_volume_ml": round(base.maker.volume_ml(mask), 4),
-        "targets": targets,
-        "circuits": [{"id": name, "isthmus_closed": closed} for name, closed in circuits.items()],
-        "repeated_trains": repeats,
-        "inducible_by_repeated_trains": None if pending else inducible,
+        "delivered": len(known.made),
+        "delivered_volume_ml": round(base.maker.volume_ml(known.mask), 4),
+        "targets": known.targets,
+        "circuits": [{"id": name, "isthmus_closed": closed} for name, closed in known.circuits.items()],
+        "repeated_trains": list(repeats),
+        "inducible_by_repeated_trains": True if inducible else None if pending else False,
+        "pending": pending,
         "evidence": learnt,
         "remaining": [t.id for t in remaining],
-        "next": _next(remaining, made),
-        "say": " ".join([_say(base, targets, remaining, extra, inducible, made, pending), *warnings(learnt)]),
+        "next": _next(remaining, known.made),
+        "say": " ".join([_say(base, known.targets, remaining, extra, inducible, known.made, pending), *warnings(learnt)]),
         "notes": list(notes.lines),
     }
     return Guidance(_plan(base, remaining, state, bool(learnt)), state)
+
+
+def advance(base: Base, delivered: Delivered, notes: Notes, taken: Taken | None = None) -> Guidance:
+    """Everything at once: state of targets, circuits and trains after the delivered lesions, and the plan that is left."""
+    known = survey(base, delivered, notes, taken)
+    return concluded(base, known, with_pacing(base, known, without_pacing(base, known)), notes)
 
 
 def _target_state(base: Base, target: Target, mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -122,18 +170,6 @@ def _target_state(base: Base, target: Target, mask: NDArray[np.bool_]) -> dict[s
     done = all(s >= DONE_SHARE for s in shares)
     status = "done" if done else "begun" if max(shares) >= TOUCHED_SHARE else "open"
     return {"id": target.id, "status": status, "shares": [round(s, 3) for s in shares]}
-
-
-def _repeat(base: Base, attempt: Attempt, mask: NDArray[np.bool_], closed: Mapping[str, bool], trains: bool) -> dict[str, Any]:
-    """One train again; where the isthmus of its circuit still conducts the answer is known, and the time is saved."""
-    train: dict[str, Any] = {"site": attempt.site, "coupling_ms": list(attempt.coupling_ms), "circuit": attempt.circuit}
-    if attempt.circuit is not None and closed and not closed.get(attempt.circuit, True):
-        return {**train, "inducible": True, "how": "not repeated: the isthmus of its circuit still conducts", "cycle_length_ms": None}
-    if not trains:
-        return {**train, "inducible": None, "how": "pending", "cycle_length_ms": None}
-    result = base.repeat(attempt, mask)
-    episode = result.episodes[0] if result.episodes else None
-    return {**train, "inducible": episode is not None, "how": "repeated", "cycle_length_ms": episode.cycle_length_ms if episode else None}
 
 
 def _left(base: Base, states: Sequence[dict[str, Any]], inducible: bool) -> list[Target]:
@@ -152,6 +188,8 @@ def _extra(base: Base, made: list[Target], left: list[Target], circuits: dict[st
     """Lesions for circuits that stay open even when everything that is left has been made."""
     mask = base.maker.mask([*made, *left])
     open_ = [c for name, (c, channel) in base.channels.items() if not circuits[name] and not separated(base.twin.mesh, channel, mask)]
+    if not open_:
+        return []
     found = IsthmusTransection().propose(base.twin, open_, base.request, base.maker, [*made, *left])
     return [replace(t, id=f"G{k + 1}", why=f"gap: {t.why}") for k, t in enumerate(found)]
 
@@ -174,18 +212,28 @@ def _say(
     made: list[Target],
     pending: int,
 ) -> str:
-    """The state in one or two sentences."""
+    """The state in two or three sentences: what is done, whether VT is still there, what is left."""
     done = sum(s["status"] == "done" for s in states)
-    text = f"{done} of {len(states)} targets done with {len(made)} lesions."
+    text = f"{done} of {len(states)} targets done with {_lesions(len(made))}."
     if not base.attempts:
         return f"{text} Nothing was inducible before."
-    if pending:
-        return f"{text} {pending} trains that induced VT before are being repeated. {lesion_count(remaining)} lesions are left."
+    gap = f" {_lesions(len(extra))} added for a gap." if extra else ""
+    following = f" Next: {remaining[0].id}, {_lesions(lesion_count(remaining))} left." if remaining else " No planned lesion is left."
     if inducible:
-        gap = f" {lesion_count(extra)} lesions were added for a gap." if extra else ""
-        return f"{text} VT is still inducible.{gap} {lesion_count(remaining)} lesions are left."
-    rest = f"{lesion_count(remaining)} planned lesions are left." if remaining else "Nothing is left to do; repeat the whole protocol."
-    return f"{text} No train that induced VT before induces it now. {rest}"
+        waiting = f" {_trains(pending)} still being repeated." if pending else ""
+        return f"{text} VT is still inducible.{waiting}{gap}{following}"
+    if pending:
+        return f"{text} {_trains(pending)} being repeated.{gap}{following}"
+    rest = following if remaining else " Nothing is left to do; repeat the whole protocol."
+    return f"{text} No train that induced VT before induces it now.{rest}"
+
+
+def _lesions(count: int) -> str:
+    return f"{count} lesion{'' if count == 1 else 's'}"
+
+
+def _trains(count: int) -> str:
+    return f"{count} train{' that induced VT before is' if count == 1 else 's that induced VT before are'}"
 
 
 def _plan(base: Base, remaining: list[Target], state: dict[str, Any], learnt: bool) -> Plan:

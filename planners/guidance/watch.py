@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+
+import numba
 
 from planners.guidance import records
 from planners.guidance.base import Base
 from planners.guidance.evidence import Taken, take_in
 from planners.guidance.inputs import KINDS, Events, read_events
-from planners.guidance.update import Guidance, advance
-from twin.errors import InputError
+from planners.guidance.update import Guidance, concluded, survey, with_pacing, without_pacing
+from twin.errors import InputError, Interrupted
 from twin.io.notes import Notes
 from twin.run import content_hash
 
-PERIOD_S = 0.5
+PERIOD_S = 0.2
 Tell = Callable[[str], None]
 
 
@@ -33,27 +37,37 @@ class Session:
     tell: Tell = quiet
     taken: tuple[str, Taken, tuple[str, ...]] | None = field(default=None, repr=False)
 
-    def step(self, files: Mapping[str, Path]) -> tuple[Guidance | None, Path]:
+    def warm(self) -> None:
+        """Make what every update needs before the first one is asked for."""
+        with ThreadPoolExecutor(max_workers=numba.get_num_threads()) as pool:
+            self.base.warm(pool)
+
+    def step(self, files: Mapping[str, Path], cancelled: Callable[[], bool] = lambda: False) -> tuple[Guidance | None, Path]:
         """One update from the present content of the files, by kind; None and the last record if nothing changed since.
 
-        Where trains have to be repeated, what is known without them is told first. Raises InputError for files that cannot be used; the
-        last good update stays as it is.
+        Where trains have to be repeated, what is known without them is a record of its own, written and told first; the same files go on
+        from there. Raises InputError for files that cannot be used, Interrupted when `cancelled` says so between two runs; what was
+        written stays as it is.
         """
         for kind, path in files.items():
             if not path.exists():
                 raise InputError(path, kind, "is not there", "write the file, or leave the option out")
         key = records.key_of(self.base, files)
         before = records.last(self.base.folder)
-        if before is not None and before["key"] == key:
+        begun = before is not None and before["key"] == key
+        if before is not None and begun and not before.get("pending"):
             return None, records.updates(self.base.folder)[-1]
         started = time.perf_counter()
         notes = Notes(self.accept)
         events = read_events(files, notes, self.base.known_maps)
-        taken = self._taken(files, events, notes)
-        guidance = advance(self.base, events.lesions, _same(notes), taken, trains=False)
-        if guidance.state["inducible_by_repeated_trains"] is None:
-            self.tell(f"{guidance.state['say']} ({time.perf_counter() - started:.1f} s)")
-            guidance = advance(self.base, events.lesions, notes, taken)
+        known = survey(self.base, events.lesions, notes, self._taken(files, events, notes))
+        repeats = without_pacing(self.base, known)
+        guidance = concluded(self.base, known, repeats, notes)
+        if guidance.state["pending"]:
+            if not begun:
+                folder = records.write(self.base, guidance, key, events)
+                self.tell(f"{folder.name}: {guidance.state['say']} ({time.perf_counter() - started:.1f} s)")
+            guidance = concluded(self.base, known, with_pacing(self.base, known, repeats, cancelled), notes)
         return guidance, records.write(self.base, guidance, key, events)
 
     def _taken(self, files: Mapping[str, Path], events: Events, notes: Notes) -> Taken:
@@ -66,31 +80,26 @@ class Session:
         return self.taken[1]
 
 
-def _same(notes: Notes) -> Notes:
-    """Notes that begin with what is noted already."""
-    other = Notes(notes.accept)
-    for line in notes.lines:
-        other.add(line)
-    return other
-
-
 def follow(session: Session, files: Mapping[str, Path], until: Callable[[], bool] = lambda: False) -> int:
-    """Update whenever the content of a file changes, until `until` says so; returns the number of updates.
+    """Update whenever the content of a file changes, until `until` says so; returns the number of finished updates.
 
-    A file that has not come yet is waited for. One that is gone, cut off or wrong is said once; the last good update stands.
+    A file that has not come yet is waited for. One that is gone, cut off or wrong is said once; the last good update stands. Trains that
+    are being repeated are given up when a file changes: the next update asks for them again.
     """
-    seen: Mapping[str, tuple[int, int]] = {}
+    seen: dict[str, tuple[int, int]] = {}
     known: set[str] = set()
     said = ""
     count = 0
     while not until():
-        now = {kind: found for kind, path in files.items() if (found := _stamp(path)) is not None}
+        now = _stamps(files)
         known |= set(now)
         if known and now != seen:
             seen = now
             started = time.perf_counter()
             try:
-                guidance, folder = session.step({kind: files[kind] for kind in files if kind in known})
+                guidance, folder = session.step({kind: files[kind] for kind in files if kind in known}, partial(_changed, files, now))
+            except Interrupted:
+                session.tell("files changed: trains are repeated for the new state")
             except (InputError, OSError) as error:
                 if str(error) != said:
                     said = str(error)
@@ -102,6 +111,14 @@ def follow(session: Session, files: Mapping[str, Path], until: Callable[[], bool
                     session.tell(f"{folder.name}: {guidance.state['say']} ({time.perf_counter() - started:.1f} s)")
         time.sleep(PERIOD_S)
     return count
+
+
+def _changed(files: Mapping[str, Path], seen: Mapping[str, tuple[int, int]]) -> bool:
+    return _stamps(files) != seen
+
+
+def _stamps(files: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
+    return {kind: found for kind, path in files.items() if (found := _stamp(path)) is not None}
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
