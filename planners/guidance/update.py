@@ -138,7 +138,7 @@ def concluded(base: Base, known: Known, repeats: Sequence[Repeat], notes: Notes)
     """
     pending = sum(r["inducible"] is None for r in repeats)
     inducible = any(r["inducible"] for r in repeats)
-    left = _left(base, known.targets, inducible)
+    left = _left(base, known.targets, inducible or (pending > 0 and not all(known.circuits.values())))
     extra = _extra(base, known.made, left, known.circuits) if inducible or pending else []
     remaining = [replace(t, order=k + 1) for k, t in enumerate([*left, *extra])]
     learnt = known.taken.state
