@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -21,6 +22,7 @@ from planners.app.cli import run
 from planners.calibration import Calibration
 from planners.pacing.induce import PacingSettings, induce
 from planners.pacing.protocol import load_protocol
+from planners.pacing.vote import vote, voters
 
 CASES = Path(__file__).parents[1] / "cases"
 SMALL = str(CASES / "two_isthmuses" / "case.toml")
@@ -117,13 +119,17 @@ def test_a_run_killed_in_the_middle_of_induction_ends_the_same(finished: Path, t
     assert {path: path.stat().st_mtime_ns for path in sites} == stamps, "a finished site was paced again"
 
 
-def test_other_settings_of_the_reduced_model_can_vote(finished: Path) -> None:
+def test_other_settings_of_the_reduced_model_vote_on_every_site(finished: Path, tmp_path: Path) -> None:
     (tissue,) = (finished / "stages").glob("tissue-*")
+    twin, protocol, settings = Calibration.load(tissue).twin, load_protocol("quick"), PacingSettings()
     site = next(i["site"] for i in json.loads(_plan(finished))["inductions"] if i["induced"])
-    settings = PacingSettings(ensemble=((6.0, 120.0),))
-    voted = induce(Calibration.load(tissue).twin, load_protocol("quick"), [site], settings)
-    assert voted.induced
-    assert all("of 2 settings of wait and blend" in i.note for i in voted.inductions if i.induced)
+    run_ = induce(twin, protocol, [site], settings)
+    voted = vote(run_, twin, protocol, [site], settings, folder=tmp_path)
+    assert voted.inducing_sites == run_.inducing_sites
+    alone = [induce(twin, protocol, [site], replace(settings, solver=s)).induced for s in voters(settings.solver)]
+    count = sum(alone) + run_.induced
+    assert all(i.note.endswith(f"induced in {count} of 5 settings of wait and blend") for i in voted.inductions)
+    assert len(list(tmp_path.glob("vote-*/site-*.npz"))) == 4
 
 
 def test_a_heart_without_scar_needs_no_plan(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@
 [tissue.REGION] cv_longitudinal = "0.6 m/s", or ["0.4 m/s", "0.8 m/s"] for a range; cv_transverse, conductivity_*
 [plan]          protocol, sites, strategies, compare, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples,
                 confirm = true and confirm_negatives = 4 (circuits, and trains that induced nothing, once more by monodomain),
+                vote = true (every site once more with four other settings of the reduced model),
                 energy = { source = "rf", ablation_index = 500 } (in place of the two sizes),
                 drawn = [{ file = "lesions.csv" }, { surface = "lv_endo", positions = [[x, y, z], ...] }]
 [avoid]         structure = [[x, y, z], ...] in LPS mm, or a list of such lines (phrenic_nerve, coronary_arteries, his_bundle, ...)
@@ -79,6 +80,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "posterior_samples",
         "confirm",
         "confirm_negatives",
+        "vote",
         "compare",
         "energy",
         "drawn",
@@ -263,6 +265,8 @@ def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
                 raise InputError(path, f"plan.{key}", f"{number} is out of range", f"write 1 to {most}")
             given[key] = number
     given |= _confirmation(table, path)
+    if "vote" in table:
+        given["vote"] = _is(table["vote"], bool, path, "plan.vote")
     if "energy" in table:
         given["energy"] = _is(table["energy"], dict, path, "plan.energy")
         if both := {"lesion_radius", "lesion_depth"} & set(table):

@@ -34,6 +34,8 @@ class PlanRequest:
     confirm: bool = False
     """Ask monodomain about every circuit, and about `confirm_negatives` trains that induced nothing."""
     confirm_negatives: int = 0
+    vote: bool = False
+    """Pace with four other settings of the reduced model too: how many of them induce from a site is said with it."""
 
 
 @dataclass(frozen=True)

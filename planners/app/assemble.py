@@ -10,6 +10,7 @@ from planners.app.clinical import ClinicalTwin
 from planners.calibration import Calibration
 from planners.circuits.channels import potential_channels
 from planners.lesions.avoid import statements
+from planners.lesions.gaps import GAP
 from planners.lesions.result import LesionPlan
 from planners.outcome import Outcome
 from planners.pacing.engine import InductionRun
@@ -103,6 +104,10 @@ def _limits(patient: Patient, calibration: Calibration, request: PlanRequest, pl
         limits.append(f"Registration: {fit['registration_ambiguity']}.")
     epi = "epi" in request.access
     limits.append(f"Lesions were allowed from: {', '.join(request.access)}{'' if epi else ' (no epicardial access)'}.")
+    if plan.targets:
+        limits.append(
+            f"Tissue that a lesion leaves narrower than {GAP.value:g} mm, to a scar, a surface or the next lesion, is taken not to conduct."
+        )
     limits += statements(request.avoid, plan.targets)
     limits += [f"Mesh: {w}" for w in calibration.twin.mesh.quality.get("warnings", [])]
     limits += [f"Labels: {r}" for r in calibration.twin.mesh.quality.get("repairs", [])]

@@ -23,6 +23,7 @@ from planners.outcome import Outcome, outcome
 from planners.pacing.engine import InductionRun
 from planners.pacing.induce import PacingSettings, induce
 from planners.pacing.protocol import load_protocol
+from planners.pacing.vote import vote
 from twin.calibrate.registration import Registration
 from twin.calibrate.substrate import Fused
 from twin.case import Case
@@ -116,11 +117,16 @@ class Line:
     def induction(self, calibration: Calibration, request: PlanRequest, settings: PacingSettings) -> tuple[InductionRun, Collected]:
         """Programmed stimulation of the untreated heart, and the distinct circuits behind what it induced."""
         protocol = load_protocol(request.protocol)
-        key = content_hash(VERSION, "induction", self.stages.keys["tissue"], asdict(protocol), list(request.sites), _plain(settings))
+        asked = (asdict(protocol), list(request.sites), request.vote, _plain(settings))
+        key = content_hash(VERSION, "induction", self.stages.keys["tissue"], *asked)
 
         def pace(folder: Path) -> InductionRun:
             # every site leaves its own file, so loading a finished stage is pacing that finds all of them done
-            return induce(calibration.twin, protocol, request.sites, settings, folder=folder, progress=self._sites, threads=self.threads)
+            twin, sites = calibration.twin, request.sites
+            run = induce(twin, protocol, sites, settings, folder=folder, progress=self._sites, threads=self.threads)
+            if not request.vote:
+                return run
+            return vote(run, twin, protocol, sites, settings, folder=folder, progress=self._sites, threads=self.threads)
 
         run = self.stages.run("induction", key, pace, lambda value, folder: None, pace, f"Induction, protocol {protocol.name}")
         alike = TachycardiaEcgs(calibration.twin.mesh).likeness
@@ -193,7 +199,7 @@ class Line:
 
 
 def _plain(settings: PacingSettings) -> Any:
-    plain: dict[str, Any] = {"solver": asdict(settings.solver), "ensemble": [list(pair) for pair in settings.ensemble]}
+    plain: dict[str, Any] = {"solver": asdict(settings.solver)}
     if settings.tables is not None:
         plain["tables"] = {name: [table.di_ms.tolist(), table.apd_ms.tolist()] for name, table in settings.tables.items()}
     return plain

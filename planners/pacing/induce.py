@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from meshing.sites import pacing_sites, site_nodes
 from planners.pacing.engine import InductionRun, Progress, induce_model
 from planners.pacing.protocol import Protocol
-from planners.pacing.site import Site
 from solvers.eikonal.reentrant import ReentrantEikonal, Settings
 from solvers.eikonal.restitution import RestitutionTable, load_tables
 from twin.errors import InputError
@@ -23,13 +22,10 @@ from twin.plan import Induction
 
 @dataclass(frozen=True)
 class PacingSettings:
-    """solver: of the reduced model; tables: region -> restitution, None = the shipped ones; ensemble: further (wait_ms, blend_ms)
-    settings that vote on every site's first sustained induction: they move how many sites induce, hardly the circuit.
-    """
+    """solver: of the reduced model; tables: region -> restitution, None = the shipped ones."""
 
     solver: Settings = field(default_factory=Settings)
     tables: Mapping[str, RestitutionTable] | None = None
-    ensemble: tuple[tuple[float, float], ...] = ()
 
 
 def model_of(twin: Twin, settings: PacingSettings, tissue_sample: int = 0, blocked: NDArray[np.bool_] | None = None) -> ReentrantEikonal:
@@ -93,8 +89,7 @@ def induce(
         require_capture=blocked is None,
         stop=stop,
     )
-    run = run if sites else replace(run, inductions=run.inductions + _dropped(twin, protocol, nodes))
-    return _vote(run, twin, protocol, nodes, settings, tissue_sample, blocked) if settings.ensemble else run
+    return run if sites else replace(run, inductions=run.inductions + _dropped(twin, protocol, nodes))
 
 
 def _dropped(twin: Twin, protocol: Protocol, nodes: Mapping[str, NDArray[np.int32]]) -> tuple[Induction, ...]:
@@ -102,27 +97,3 @@ def _dropped(twin: Twin, protocol: Protocol, nodes: Mapping[str, NDArray[np.int3
     notes = pacing_sites(twin.mesh).notes
     missing = [name for name in protocol.sites if name not in nodes]
     return tuple(Induction(n, protocol.name, (), False, False, note=notes.get(n, "dropped: this heart has no such site")) for n in missing)
-
-
-def _vote(
-    run: InductionRun,
-    twin: Twin,
-    protocol: Protocol,
-    nodes: Mapping[str, NDArray[np.int32]],
-    settings: PacingSettings,
-    tissue_sample: int,
-    blocked: NDArray[np.bool_] | None,
-) -> InductionRun:
-    """Ask every other setting of the ensemble whether each site's first sustained induction holds; the vote goes into its note."""
-    votes: dict[str, int] = dict.fromkeys(run.inducing_sites, 1)
-    for wait_ms, blend_ms in settings.ensemble:
-        solver = replace(settings.solver, wait_ms=wait_ms, blend_ms=blend_ms)
-        model = model_of(twin, replace(settings, solver=solver), tissue_sample, blocked)
-        for site in votes:
-            votes[site] += bool(Site(model, nodes[site], protocol, site).pace().episodes)
-    total = len(settings.ensemble) + 1
-    marked = tuple(
-        replace(i, note=f"{i.note}; induced in {votes[i.site]} of {total} settings of wait and blend") if i.induced else i
-        for i in run.inductions
-    )
-    return replace(run, inductions=marked)
