@@ -14,9 +14,10 @@ from planners.app.cli import run
 from twin.errors import InputError
 from twin.fusion import metrics
 from twin.fusion.blocks import Block
-from twin.fusion.evaluate import Settings, conformal, evaluate, site_shift
+from twin.fusion.evaluate import conformal, evaluate, site_shift
+from twin.fusion.logistic import recalibration
 from twin.fusion.models.registry import MODELS, NETWORKS, default, model
-from twin.fusion.models.select import recalibration
+from twin.fusion.protocol import Settings
 from twin.fusion.study import load_study
 from twin.fusion.survival import RidgeCox
 from twin.fusion.table import Table, load_table

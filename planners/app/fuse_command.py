@@ -9,8 +9,9 @@ from planners.app.output import claim, finish
 from planners.report.fusion import write_fusion_report
 from twin.atomic import write_json
 from twin.errors import InputError
-from twin.fusion.evaluate import DEFAULT, Settings, evaluate
+from twin.fusion.evaluate import DEFAULT, evaluate
 from twin.fusion.models.registry import MODELS, available
+from twin.fusion.protocol import Settings
 from twin.fusion.study import Study, load_study
 from twin.fusion.table import load_table
 from twin.io.source import did_you_mean

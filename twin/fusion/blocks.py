@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.fusion.boosting import BoostedTrees
 from twin.fusion.logistic import RidgeLogistic
 
 Array = NDArray[np.float64]
@@ -39,8 +40,8 @@ class Design:
     parts: Mapping[str, Array]
     seen: Mapping[str, Mask]
     present: Mask
-    fits: dict[tuple[str | None, bytes], RidgeLogistic] = field(default_factory=dict, compare=False, repr=False)
-    """Regressions of these rows that some model has already asked for: most models are made of the same ones."""
+    fits: dict[tuple[object, ...], Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was already asked of these rows, by blocks: most models are made of the same regressions and trees."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,19 +54,35 @@ class Design:
 
     def regression(self, name: str | None, y: Array) -> RidgeLogistic:
         """The ridge regression of y (n,) on one block, or on all side by side (None)."""
-        key = (name, y.tobytes())
+        names = self.names if name is None else (name,)
+        found: RidgeLogistic = self._once(("regression", names, y.tobytes()), lambda: RidgeLogistic().fit(self.only(names).joined(), y))
+        return found
+
+    def trees(self, y: Array) -> BoostedTrees:
+        """Boosted trees of y (n,) on all blocks."""
+        found: BoostedTrees = self._once(
+            ("trees", self.names, y.tobytes()), lambda: BoostedTrees().fit(self.joined(), self.joined_seen(), y)
+        )
+        return found
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
         if key not in self.fits:
-            self.fits[key] = RidgeLogistic().fit(self.joined() if name is None else self.parts[name], y)
+            self.fits[key] = make()
         return self.fits[key]
 
     def take(self, rows: NDArray[Any]) -> Design:
         """The same for some of the patients."""
         return Design({b: v[rows] for b, v in self.parts.items()}, {b: v[rows] for b, v in self.seen.items()}, self.present[rows])
 
+    def whole(self) -> Design:
+        """The patients who have every block."""
+        found: Design = self._once(("whole", self.names), lambda: self.take(np.flatnonzero(self.present.all(axis=1))))
+        return found
+
     def only(self, names: Sequence[str]) -> Design:
-        """The same for some of the blocks."""
+        """The same for some of the blocks; what is fitted to them is kept here too."""
         keep = [self.names.index(name) for name in names]
-        return Design({b: self.parts[b] for b in names}, {b: self.seen[b] for b in names}, self.present[:, keep])
+        return Design({b: self.parts[b] for b in names}, {b: self.seen[b] for b in names}, self.present[:, keep], self.fits)
 
     def joined(self) -> Array:
         """All blocks side by side, (n, p)."""
@@ -74,6 +91,17 @@ class Design:
     def joined_seen(self) -> Mask:
         """Which cells of `joined` were measured."""
         return np.hstack(list(self.seen.values())) if self.seen else np.zeros((len(self), 0), bool)
+
+
+FLAG_SPREAD = 0.25
+"""Least spread of a column of two kinds, as a share of their difference (chosen here, on the shipped sets): a sign that few patients have
+is not stretched until it outweighs what all have."""
+
+
+def _stride(filled: Array) -> Array:
+    """Difference of the two values of each column that has two, 0 for the others, (p,)."""
+    low, high = filled.min(axis=0, initial=np.inf), filled.max(axis=0, initial=-np.inf)
+    return np.where(((filled == low) | (filled == high)).all(axis=0), high - low, 0.0) if len(filled) else np.zeros(filled.shape[1])
 
 
 def presence(blocks: Mapping[str, Block], frame: Any) -> Mask:
@@ -99,7 +127,7 @@ class Encoder:
             number = _numbers(frame, block)
             centre = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in number.T])
             filled = np.where(np.isfinite(number), number, centre)
-            spread = filled.std(axis=0)
+            spread = np.maximum(filled.std(axis=0), FLAG_SPREAD * _stride(filled))
             levels = []
             for column in block.categorical:
                 values = _values(frame, [column])[:, 0]

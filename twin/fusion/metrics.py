@@ -57,7 +57,7 @@ def calibration(y: Array, p: Array) -> tuple[float, float]:
     z = logit(p)
     if np.ptp(z) < 1e-9:
         return float("nan"), float("nan")
-    beta = RidgeLogistic(grid=(1e9,)).fit(z[:, None], y).beta
+    beta = RidgeLogistic(1e9).fit(z[:, None], y).beta
     return float(beta[0]), float(beta[1])
 
 

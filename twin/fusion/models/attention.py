@@ -15,7 +15,7 @@ from twin.fusion.models.network import descend, torch_or_remedy
 class Attention(FusionModel):
     """Embeddings of the blocks under masked attention; blocks are dropped at random in training, so that missing ones are known."""
 
-    complexity: ClassVar[int] = 8
+    complexity: ClassVar[int] = 9
     native: ClassVar[bool] = True
 
     def __init__(self, blocks: Mapping[str, Block], width: int = 8, steps: int = 150, dropped: float = 0.2, seed: int = 0) -> None:

@@ -24,6 +24,8 @@ class FusionModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Rank among models, simplest first; the rule of one standard error goes by it."""
     native: ClassVar[bool] = False
     """Whether a missing block is handled by the model itself and not by pattern submodels around it."""
+    left_out_: Array
+    """Logits of the training rows by fits that did not see them, (n,), of the models that the default chooses among."""
 
     def __init__(self, blocks: Mapping[str, Block]) -> None:
         self.blocks = blocks

@@ -20,6 +20,7 @@ class Blend(FusionModel):
         self.parts_ = (Early(self.blocks), ProductOfExperts(self.blocks))
         for part in self.parts_:
             part.fit_design(design, y)
+        self.left_out_ = 0.5 * (self.parts_[0].left_out_ + self.parts_[1].left_out_)
 
     def logit_design(self, design: Design) -> Array:
         """Mean of both logits."""

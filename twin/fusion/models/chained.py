@@ -15,7 +15,7 @@ from twin.fusion.models.base import FusionModel
 class ChainedEquations(FusionModel):
     """Completes rows by conditional means, learned from training rows alone, outcome not used; then one ridge regression."""
 
-    complexity: ClassVar[int] = 6
+    complexity: ClassVar[int] = 8
     native: ClassVar[bool] = True
 
     def __init__(self, blocks: Mapping[str, Block], rounds: int = 5, ridge: float = 1.0) -> None:

@@ -14,13 +14,10 @@ class Early(FusionModel):
     complexity: ClassVar[int] = 2
 
     def fit_design(self, design: Design, y: Array) -> None:
-        """Fit, the penalty chosen by cross-validation."""
+        """Fit, the penalty chosen by its evidence."""
         self.model_ = design.regression(None, y)
+        self.left_out_ = self.model_.left_out_logit
 
     def logit_design(self, design: Design) -> Array:
         """Logit by the regression."""
         return self.model_.logit(design.joined())
-
-    def left_out_logit(self) -> Array:
-        """Logits of the training rows as if each had been left out, (n,)."""
-        return self.model_.left_out_logit

@@ -31,7 +31,8 @@ class GraphSmoothing(FusionModel):
         self.residual_ = y - expit(self.early_.left_out_logit)
         self.prior_ = prior_logit(y)
         around = self._around(self.values_, self.seen_, own=True)
-        self.weights_ = RidgeLogistic(grid=(0.1, 1.0)).fit(np.column_stack([self.early_.left_out_logit, around]), y)
+        self.weights_ = RidgeLogistic(1.0).fit(np.column_stack([self.early_.left_out_logit, around]), y)
+        self.left_out_ = self.weights_.left_out_logit
 
     def logit_design(self, design: Design) -> Array:
         """Logit by the early model and the neighbours among the training rows."""

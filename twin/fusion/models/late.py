@@ -38,7 +38,8 @@ class LateStack(LateMean):
         """Fit every block alone, then the weights on left-out logits."""
         super().fit_design(design, y)
         held_out = np.column_stack([expert.left_out_logit for expert in self.experts_.values()])
-        self.weights_ = RidgeLogistic(grid=(1.0,)).fit(held_out, y)
+        self.weights_ = RidgeLogistic(1.0).fit(held_out, y)
+        self.left_out_ = self.weights_.left_out_logit
 
     def logit_design(self, design: Design) -> Array:
         """Weighted sum of the blocks' logits."""

@@ -1,4 +1,4 @@
-"""Pattern submodels: each set of blocks that a patient can have gets its own model, fitted on every row that has these blocks."""
+"""Pattern submodels: each set of blocks that a patient can have gets its own model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ LEAST_EVENTS = 5
 """A pattern with fewer events, or non-events, than this among its training rows falls back to fewer blocks (chosen here)."""
 MORE_ROWS = 1.2
 """A block is weighed against the rows that lack it only if without it there are this many times as many (chosen here)."""
+MOSTLY = 2 / 3
+"""Where this share of the rows has every block of the pattern, the others teach it too, imputed: events are worth more (chosen here)."""
 
 
 class PatternSubmodels(FusionModel):
@@ -50,16 +52,20 @@ class PatternSubmodels(FusionModel):
         if not names:
             return prior_logit(self.y_)
         part = self.design_.only(names)
-        rows = np.flatnonzero(part.present.all(axis=1))
-        events = float(self.y_[rows].sum())
+        whole = part.present.all(axis=1)
+        rows, events = np.flatnonzero(whole), float(self.y_[whole].sum())
         if min(events, len(rows) - events) < LEAST_EVENTS:
             counts = {name: int(self.design_.only([name]).present.sum()) for name in names}
             rarest = min(names, key=lambda name: counts[name])
             return self.submodel(tuple(name for name in names if name != rarest))
-        if self.weigh and (spared := self._not_worth(names, rows)):
+        if whole.mean() >= MOSTLY:
+            y = self.y_
+        elif self.weigh and (spared := self._not_worth(names, rows)):
             return self.submodel(tuple(name for name in names if name != spared))
+        else:
+            part, y = part.whole(), self.y_[whole]
         model: FusionModel = clone(self.model)
-        model.fit_design(part.take(rows), self.y_[rows])
+        model.fit_design(part, y)
         model.used_ = names
         return model
 

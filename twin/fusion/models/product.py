@@ -44,7 +44,7 @@ class ProductOfExperts(FusionModel):
 
 def _exponent(evidence: Array, y: Array, prior: float) -> tuple[float, float]:
     """Intercept and exponent by maximum likelihood, the exponent kept in 0.05..1.5 where blocks hold next to nothing."""
-    fitted = RidgeLogistic(grid=(10.0,)).fit(evidence[:, None], y)
+    fitted = RidgeLogistic(10.0).fit(evidence[:, None], y)
     slope = float(np.clip(fitted.beta[1], 0.05, 1.5))
     intercept = prior
     for _ in range(20):

@@ -16,6 +16,7 @@ from twin.fusion.models.late import LateMean, LateStack
 from twin.fusion.models.pattern import PatternSubmodels
 from twin.fusion.models.product import ProductOfExperts
 from twin.fusion.models.select import OneStandardError
+from twin.fusion.models.trees import Mixture, Trees
 from twin.fusion.models.vae import ProductVae
 
 Blocks = Mapping[str, Block]
@@ -26,12 +27,14 @@ MODELS: dict[str, Callable[[Blocks], FusionModel]] = {
     "late_stack": LateStack,
     "product": ProductOfExperts,
     "graph": GraphSmoothing,
+    "mixture": Mixture,
+    "trees": Trees,
     "chained": ChainedEquations,
     "attention": Attention,
     "vae": ProductVae,
 }
-CANDIDATES = ("blend", "early", "late_stack", "product", "graph")
-"""What the default chooses among: fast enough for a nested cross-validation. The mean of logits is for comparison only."""
+CANDIDATES = ("blend", "early", "late_stack", "product", "graph", "mixture", "trees")
+"""What the default chooses among: all made of the same few regressions and trees. The mean of logits is for comparison only."""
 NETWORKS = ("attention", "vae")
 
 

@@ -19,7 +19,7 @@ class ProductVae(FusionModel):
     The regression is fitted on rows whose blocks were hidden at random as well as on whole rows, so that it knows filled values.
     """
 
-    complexity: ClassVar[int] = 9
+    complexity: ClassVar[int] = 10
     native: ClassVar[bool] = True
 
     def __init__(self, blocks: Mapping[str, Block], latent: int = 4, steps: int = 200, seed: int = 0) -> None:

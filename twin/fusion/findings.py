@@ -1,0 +1,55 @@
+"""What a reader of a fusion report must know before the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SENSITIVITY_GAP = 0.10
+EMPTINESS = 0.60
+PERFECT_AUC = 0.98
+SLOPE = (0.8, 1.25)
+
+
+def findings(result: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before the figures, one sentence each."""
+    out: list[str] = []
+    main, gain = result["models"]["default"], result["gains_over_best_single"]["default"]
+    low, high = gain["interval"]
+    verdict = "is better than" if low > 0 else "cannot be told from" if high > 0 else "is worse than"
+    out.append(
+        f"The default {verdict} the best single block ({result['best_single'][5:]}): AUC {gain['value']:+.3f} ({low:+.3f} to {high:+.3f})."
+    )
+    slope = main["calibration_slope"]
+    if slope is not None and not SLOPE[0] <= slope <= SLOPE[1]:
+        out.append(f"The default is badly calibrated here (slope {slope:.2f}).")
+    for name, figures in result["models"].items():
+        other = figures["calibration_slope"]
+        if (
+            name in result["gains_over_best_single"]
+            and name != "default"
+            and other is not None
+            and other > 1.5
+            and figures["auc"] >= main["auc"] - 0.01
+        ):
+            out.append(f"{name} ranks as well but its probabilities are wrong (slope {other:.1f}): not for decisions.")
+    emptiness = result["leakage"]["emptiness_auc"]
+    if emptiness is not None and emptiness > EMPTINESS:
+        told = result["leakage"]["auc_with_emptiness"]
+        out.append(
+            f"Which cells are empty predicts the outcome by itself (AUC {emptiness:.2f}): care, not biology, may be what is learnt. "
+            f"The default sees values, and emptiness only where a block is missing; told of every empty cell, early fusion has {told:.3f}."
+        )
+    for column, value in result["leakage"]["suspects"].items():
+        out.append(f"{column} was kept out: it may follow from the outcome or treat it (AUC alone {value:.2f}).")
+    out += [f"{column} predicts the outcome almost perfectly by itself: is it the outcome?" for column in result["leakage"]["near_perfect"]]
+    for kind, parts in result["subgroups"].items():
+        found = {name: g["sensitivity"] for name, g in parts.items() if g["sensitivity"] is not None}
+        if kind != "site" and len(found) > 1 and max(found.values()) - min(found.values()) > SENSITIVITY_GAP:
+            worst = min(found, key=lambda name: found[name])
+            out.append(f"Sensitivity differs by {kind}: {found[worst]:.2f} in {kind} {worst}, {max(found.values()):.2f} elsewhere.")
+    for site, row in result.get("sites", {}).items():
+        if not SLOPE[0] <= row["all"]["calibration_slope"] <= SLOPE[1] or abs(row["all"]["observed"] - row["all"]["predicted"]) > 0.1:
+            text = f"observed {row['all']['observed']:.2f}, predicted {row['all']['predicted']:.2f}"
+            out.append(f"At site {site} the others' model is off ({text}): recalibrate on some of its own patients first.")
+    return out
