@@ -16,6 +16,9 @@ from twin.mesh import HeartMesh
 from twin.params import Param
 
 MOVE_LIMIT = Param(10.0, "mm", 5.0, 15.0, "assumption: a catheter finds capture within about one segment's half width")
+NAMES = (*(f"aha{number:02d}" for number in SEGMENTS), "rv_apex", "rv_outflow")
+"""Every site that a heart may have."""
+
 OUTFLOW_LEVEL = Param(0.85, "1", 0.75, 0.95, "assumption: RV outflow tract pacing below the valve plane, anterior septal side")
 
 

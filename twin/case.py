@@ -199,12 +199,14 @@ def resolve(text: object, path: Path, key: str, folder: bool = False) -> Path:
     return full
 
 
-def _positive(value: object, unit: str, path: Path, key: str, high: float) -> float:
-    """A quantity above zero and at most `high`, in `unit`."""
+def _positive(value: object, unit: str, path: Path, key: str, high: float, low: float = 0.0) -> float:
+    """A quantity above zero, at least `low` and at most `high`, in `unit`."""
     number = quantity(value, unit, str(path), key)
-    if not 0 < number <= high:
+    if not (0 < number <= high and number >= low):
         problem = "is negative" if number < 0 else "is outside its range"
-        raise InputError(path, key, f"{value!r} {problem}", f"write a value above 0 and up to {high:g} {unit}")
+        raise InputError(
+            path, key, f"{value!r} {problem}", f"write a value {f'from {low:g}' if low else 'above 0 and up'} to {high:g} {unit}"
+        )
     return number
 
 
@@ -360,7 +362,7 @@ def load_case(path: str | Path) -> Case:
         record_path=files.get("record"),
         image_paths={name: resolve(value, path, f"evidence.{name}", folder=True) for name, value in tables["evidence"].items()},
         options={name: _options(tables[name], path, name) for name in ("segmentation", "eam", "ecg")},
-        edge_mm=_positive(tables["mesh"].get("edge", 2.0), "mm", path, "mesh.edge", 10.0),
+        edge_mm=_positive(tables["mesh"].get("edge", 2.0), "mm", path, "mesh.edge", 10.0, 0.3),
         fuse_substrate=_is(tables["substrate"].get("fuse", False), bool, path, "substrate.fuse"),
         tissue=_tissue(tables["tissue"], path),
         request=replace(

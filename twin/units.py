@@ -18,14 +18,14 @@ def _registry() -> Any:
 
 
 def quantity(value: object, unit: str, where: str, field: str) -> float:
-    """Return `value` in `unit`: a bare number is taken to be in `unit` already, text is parsed ("0.17 S/m", "140 /mm").
+    """Return `value` in `unit`: a bare number (or text that is one) is taken to be in it already, text is parsed ("0.17 S/m", "140 /mm").
 
     Raises InputError for text that is not a quantity, a unit of another dimension, or a number that is not finite.
     """
     remedy = f'write a number in {unit} or text with a unit, for example "1 {unit}"'
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise InputError(where, field, f"{value!r} is not a quantity", remedy)
-    if isinstance(value, str):
+    if isinstance(value, str) and not _bare(value):
         number, _, rest = value.strip().partition(" ")
         text = f"{number} * {rest}" if rest and not rest.startswith("/") else f"{number} {rest}"
         try:
@@ -37,3 +37,12 @@ def quantity(value: object, unit: str, where: str, field: str) -> float:
     if not math.isfinite(result):
         raise InputError(where, field, f"{value!r} is not finite", remedy)
     return result
+
+
+def _bare(text: str) -> bool:
+    """True for a number without a unit."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -421,6 +423,15 @@ def bench(
     return checks.bench(name, Console(json))
 
 
+_OF_THE_USER = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name a place that you may read and write"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST), "check the path and the spelling"),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), "name a shorter path"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room and run the same command again: it resumes"),
+}
+"""What the system says of a path that the user gave, and what helps."""
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point: every expected failure is one line on standard error and an exit status (interface.md)."""
     sys.exit(run(argv))
@@ -436,8 +447,19 @@ def run(argv: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("vtwin: interrupted; what is finished is kept, the same command resumes\n")
         return 130
+    except BrokenPipeError:  # whoever read the output has seen enough: `vtwin verify | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.filename is None or error.errno not in _OF_THE_USER:
+            raise
+        sys.stderr.write(f"vtwin: {error.filename}: {(error.strerror or 'cannot be used').lower()}; {_OF_THE_USER[error.errno]}\n")
+        return 1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2
     except Exception as error:
         # click's own complaints about the call (unknown option, missing argument) carry an exit code and a message
+        if hasattr(error, "format_message") and type(error).__name__ == "NoArgsIsHelpError":
+            sys.stdout.write(f"{error.format_message()}\n")
+            return 2
         if hasattr(error, "format_message"):
             sys.stderr.write(f"vtwin: {error.format_message()} (vtwin --help lists commands and options)\n")
             return 2

@@ -27,7 +27,7 @@ def gather(case: Case, folder: Path, progress: Callable[[str], None], identified
     """
     asked, tell = case, without_names_said(case, progress, identified)
     case, notes = case_labels(case, folder, tell)
-    if kind_of(case.labels_path) == "surface":
+    if _is_surface(case.labels_path):
         labels = folder / f"labels-{content_hash(case.labels_path)}" / "labels.nrrd"
         if not labels.exists():
             tell("turning the surface into labels ...")
@@ -49,3 +49,10 @@ def gather(case: Case, folder: Path, progress: Callable[[str], None], identified
         patient, lines = with_substrate(patient)
         notes += lines
     return without_names(asked, replace(patient, notes=(*patient.notes, *notes)), identified)
+
+
+def _is_surface(path: Path) -> bool:
+    try:
+        return kind_of(path) == "surface"
+    except InputError:  # of what it is not, the reader of labels says more
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,30 +15,42 @@ from twin.errors import InputError
 RECORD = "run.json"
 
 
-def claim(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
-    """Take a folder for a run described by `identity`; True if the same run was here before (it resumes).
+def check(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
+    """True if the folder holds the same run (it resumes), False if it may be taken. Nothing is written.
 
-    Raises InputError if the folder holds another run or files that are not vtwin's.
+    Raises InputError if the folder holds another run or files that are not vtwin's, or cannot be made.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError("command line", "-o", f"{out} is a file", "name a folder")
+    above = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not above.is_dir():
+        raise InputError("command line", "-o", f"{above} is a file", "name a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError("command line", "-o", f"{above} may not be written to", "name a folder of your own")
+    if not out.exists() or not any(out.iterdir()):
+        return False
     known = json.loads(dumps(identity))
     record = out / RECORD
-    if out.exists() and any(out.iterdir()):
-        if not record.exists():
-            raise InputError("command line", "-o", f"{out} holds files that are not of a vtwin run", "name a new or empty folder")
-        found = _read(record)
-        before = found.get("identity")
-        if before == known and not fresh:
-            return True
-        # a run that ended before its first stage (wrong input, say) left nothing worth keeping
-        empty = found.get("status") == "running" and not any((*(out / "stages").glob("*/complete.json"), *out.glob("partial")))
-        if not fresh and not empty:
-            raise InputError(
-                "command line", "-o", f"{out} holds another run ({_difference(before, known)})", "name another folder or add --fresh"
-            )
+    if not record.exists():
+        raise InputError("command line", "-o", f"{out} holds files that are not of a vtwin run", "name a new or empty folder")
+    found = _read(record)
+    before = found.get("identity")
+    if before == known and not fresh:
+        return True
+    # a run that ended before its first stage (wrong input, say) left nothing worth keeping
+    empty = found.get("status") == "running" and not any((*(out / "stages").glob("*/complete.json"), *out.glob("partial")))
+    if not fresh and not empty:
+        raise InputError(
+            "command line", "-o", f"{out} holds another run ({_difference(before, known)})", "name another folder or add --fresh"
+        )
+    return False
+
+
+def claim(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
+    """Take a folder for a run described by `identity`, as `check` allows; True if the same run was here before (it resumes)."""
+    if check(out, identity, fresh):
+        return True
+    if out.exists():
         shutil.rmtree(out)
-    write_json(record, {"identity": known, "status": "running"})
+    write_json(out / RECORD, {"identity": json.loads(dumps(identity)), "status": "running"})
     return False
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import numba
 
+from meshing.sites import NAMES as SITES
 from planners.app import assemble, expect, waves
 from planners.app.clinical import clinical_twin
 from planners.app.confirm_stage import confirmation, with_confirmation
 from planners.app.console import Console
 from planners.app.evidence import gather
 from planners.app.identity import hidden
-from planners.app.output import claim, finish
+from planners.app.output import check, claim, finish
 from planners.app.pipeline import Line
 from planners.circuit_evidence import recorded_vts
 from planners.finished import load_plan
@@ -33,6 +34,7 @@ from twin.atomic import write_json
 from twin.case import Case, load_case
 from twin.errors import InputError
 from twin.io.notes import Notes
+from twin.io.source import did_you_mean
 from twin.io.vtu import write_vtu
 from twin.patient import Patient
 from twin.records.clinical import read_clinical
@@ -78,6 +80,16 @@ def _begin(case: Case, folder: Path, console: Console, identified: bool = False)
     return patient
 
 
+def _check_pacing(case: Case) -> None:
+    """Raise InputError for a protocol or a site that no heart has, before minutes have gone into one."""
+    load_protocol(case.request.protocol)
+    for name in case.request.sites:
+        if name not in SITES:
+            padded = f"aha0{name[-1]}"
+            remedy = f"did you mean {padded!r}?" if name.lower() == f"aha{name[-1]}" else did_you_mean(name, SITES)
+            raise InputError(case.path, "plan.sites", f"unknown pacing site {name!r}", remedy)
+
+
 def plan(path: Path, out: Path, console: Console, *, seed: int, fresh: bool, dry_run: bool, identified: bool = False) -> int:
     """Run the whole line of a case file; status 3 if an [expect] of the case was missed."""
     return plan_case(load_case(path), out, console, seed=seed, fresh=fresh, dry_run=dry_run, identified=identified)
@@ -88,14 +100,15 @@ def plan_case(
 ) -> int:
     """Run the whole line of a case; status 3 if an [expect] of it was missed. `identified`: outputs may name the case and its files."""
     case = hidden(case, identified)
-    load_protocol(case.request.protocol)
+    _check_pacing(case)
+    identity = identity_of("plan", case, seed, identified)
     if dry_run:
+        check(out, identity, fresh)
         recorded_vts(case.clinical, Notes(case.accept))
         if case.clinical_facts is not None:
             read_clinical(case.clinical_facts, case.clinical_files, case.path)
         with tempfile.TemporaryDirectory() as folder:
             return _dry_run(case, _begin(case, Path(folder), console, identified), console)
-    identity = identity_of("plan", case, seed, identified)
     if claim(out, identity, fresh):
         console.progress(f"{out} holds this run: finished stages are reused")
     _say_if_compiling(console)
@@ -189,6 +202,7 @@ def _dry_run(case: Case, patient: Patient, console: Console) -> int:
 def induce(path: Path, out: Path, console: Console, *, seed: int, fresh: bool) -> int:
     """Stages up to induction; writes inductions.json."""
     case = hidden(load_case(path))
+    _check_pacing(case)
     identity = identity_of("induce", case, seed)
     claim(out, identity, fresh)
     patient = _begin(case, out / "stages", console)
