@@ -219,6 +219,24 @@ def test_the_command_needs_one_file_and_leaves_a_report(tmp_path, capsys):
     assert (tmp_path / "out2" / "fusion.json").read_bytes() == before
 
 
+def test_a_folder_of_studies_is_one_command(tmp_path, capsys):
+    frame, y = drawn(90)
+    frame.assign(y=y.astype(int)).to_csv(tmp_path / "t.csv", index=False)
+    out = tmp_path / "out"
+    assert run(["fuse", str(tmp_path), "-o", str(out)]) == 2
+    assert "holds no study" in capsys.readouterr().err
+    quick = STUDY.replace('["early", "late_stack"]', '["early"]')
+    for name, text in (("one", quick), ("two", quick.replace('["a", "b"]', '["b"]'))):
+        (tmp_path / f"{name}.toml").write_text(text)
+    assert run(["fuse", str(tmp_path), "-o", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["one", "two"]
+    found = json.loads((out / "summary.json").read_text())
+    assert set(found) == {"one", "two"}
+    assert found["one"]["models"]["default"]["auc"] > found["two"]["models"]["default"]["auc"]
+    assert all((out / name / "report.html").exists() for name in found)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -80,6 +80,7 @@ def mesh(
     ] = "bayer",
     valve: Annotated[list[str] | None, typer.Option(help="For doste: NAME=X,Y,Z in LPS mm, mitral, aortic, tricuspid, pulmonary.")] = None,
     helix: Annotated[str | None, typer.Option(help="For bayer: helix angles ENDO,EPI in degrees (default 60,-60).")] = None,
+    optimise: Annotated[str | None, typer.Option(help="Program of others to improve the mesh, if installed: mmg, tetgen, gmsh.")] = None,
     accept: Annotated[list[str] | None, typer.Option(help="Code of a suspicious finding to accept.")] = None,
     threads: Threads = None,
     fresh: Fresh = False,
@@ -94,7 +95,7 @@ def mesh(
     from planners.app import mesh_command
 
     choice = mesh_command.FibreChoice.parse(fibres, valve or [], helix)
-    return mesh_command.mesh(segmentation, out, edge, labels, Console(json), choice, accept or [], fresh)
+    return mesh_command.mesh(segmentation, out, edge, labels, Console(json), choice, accept or [], fresh, optimise)
 
 
 @app.command()
@@ -364,13 +365,13 @@ def cohort(
 
 @app.command()
 def fuse(
-    study: Annotated[Path, typer.Argument(help="Study file (TOML): the table and the columns of each block.")],
+    study: Annotated[Path, typer.Argument(help="Study file (TOML): the table and the columns of each block; or a folder of them.")],
     out: Out,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the folds (default: the study's).")] = None,
     fresh: Fresh = False,
     json: Json = False,
 ) -> int:
-    """Fit and evaluate fusion models of clinical and imaging blocks on a table.
+    """Fit and evaluate fusion models of clinical and imaging blocks on a table, or on all tables that a folder has studies for.
 
     Example: vtwin fuse cases/fusion/cleveland.toml -o out/cleveland
     """

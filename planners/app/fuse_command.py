@@ -1,8 +1,12 @@
-"""`vtwin fuse`: fusion models of one table, evaluated, with a model card and a report."""
+"""`vtwin fuse`: fusion models of a table, or of every table that a folder has a study for: evaluated, with model cards and reports."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from planners.app.console import Console
 from planners.app.output import claim, finish
@@ -10,7 +14,7 @@ from planners.report.fusion import write_fusion_report
 from twin.atomic import write_json
 from twin.errors import InputError
 from twin.fusion.evaluate import DEFAULT, evaluate
-from twin.fusion.models.registry import MODELS, available
+from twin.fusion.models.registry import CANDIDATES, MODELS, available
 from twin.fusion.protocol import Settings
 from twin.fusion.study import Study, load_study
 from twin.fusion.table import load_table
@@ -32,7 +36,64 @@ def settings_of(study: Study, seed: int | None) -> Settings:
 
 
 def fuse(path: Path, out: Path, seed: int | None, fresh: bool, console: Console) -> int:
-    """Evaluate, and leave fusion.json, model_card.json and report.html."""
+    """Evaluate a study, and leave fusion.json, model_card.json and report.html; of a folder, these for each of its studies."""
+    if path.is_dir():
+        return _fuse_folder(path, out, seed, fresh, console)
+    result = _fuse_one(path, out, seed, fresh, console)
+    lines = [] if result is None else [_line(result), *result["findings"]]
+    console.result(result or {"out": str(out)}, [*lines, f"report: {out / 'report.html'}"])
+    return 0
+
+
+def _fuse_folder(path: Path, out: Path, seed: int | None, fresh: bool, console: Console) -> int:
+    """Every study of a folder in turn, and summary.json. All study files are read before the first is evaluated."""
+    studies = sorted(path.glob("*.toml"))
+    if not studies:
+        raise InputError(path, "folder", "holds no study", "name a folder with study files (TOML), or one of them")
+    for study in studies:
+        settings_of(load_study(study), seed)
+    identity = {"command": "fuse", "inputs": {study.stem: content_hash(study) for study in studies}, "seed": seed}
+    claim(out, identity, fresh)
+    summary: dict[str, Any] = {}
+    seconds: dict[str, dict[str, float]] = {}
+    for study in studies:
+        console.progress(f"{study.stem} ...")
+        wall, processor = time.perf_counter(), time.process_time()
+        _fuse_one(study, out / study.stem, seed, fresh, console)
+        seconds[study.stem] = {"wall_s": time.perf_counter() - wall, "processor_s": time.process_time() - processor}
+        summary[study.stem] = _summary(json.loads((out / study.stem / "fusion.json").read_text(encoding="utf-8")))
+    write_json(out / "summary.json", summary)
+    finish(out, identity, {"seconds": seconds})
+    lines = [f"{name:18s} {_line(found)}  {seconds[name]['wall_s']:4.0f} s" for name, found in summary.items()]
+    console.result(summary, [*lines, f"reports: {out}/*/report.html"])
+    return 0
+
+
+def _summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What one line of a folder's summary says of a study."""
+    kept = (
+        "patients",
+        "events",
+        "protocol",
+        "models",
+        "best_single",
+        "gains_over_best_single",
+        "chosen_by_default",
+        "conformal",
+        "findings",
+    )
+    return {key: result[key] for key in kept}
+
+
+def _line(result: Mapping[str, Any]) -> str:
+    main, gain = result["models"][DEFAULT], result["gains_over_best_single"][DEFAULT]["value"]
+    slope = "none" if main["calibration_slope"] is None else f"{main['calibration_slope']:.2f}"
+    figures = f"default: AUC {main['auc']:.3f}, Brier {main['brier']:.3f}, calibration slope {slope}"
+    return f"{figures}, {gain:+.3f} over {result['best_single']}"
+
+
+def _fuse_one(path: Path, out: Path, seed: int | None, fresh: bool, console: Console) -> dict[str, Any] | None:
+    """The figures of one study, all files written; None where the folder holds them already."""
     study = load_study(path)
     settings = settings_of(study, seed)
     table = load_table(study)
@@ -40,24 +101,20 @@ def fuse(path: Path, out: Path, seed: int | None, fresh: bool, console: Console)
     identity = {"command": "fuse", "inputs": inputs, "seed": settings.seed}
     if claim(out, identity, fresh) and (out / "fusion.json").exists():
         console.progress(f"{out} holds this evaluation already")
-        console.result({"out": str(out)}, [f"report: {out / 'report.html'}"])
-        return 0
+        return None
     result = evaluate(table, settings, console.progress)
     write_json(out / "fusion.json", result)
     write_json(out / "model_card.json", _card(study, result))
     write_fusion_report(study.name, result, out / "report.html")
     finish(out, identity, {})
-    main = result["models"][DEFAULT]
-    lines = [f"default: AUC {main['auc']:.3f}, Brier {main['brier']:.3f}, calibration slope {main['calibration_slope']:.2f}"]
-    console.result(result, [*lines, *result["findings"], f"report: {out / 'report.html'}"])
-    return 0
+    return result
 
 
 def _card(study: Study, result: dict[str, object]) -> dict[str, object]:
     """The model card: what it was made from, how well it does and for what it must not be used."""
     return {
         "name": study.name,
-        "model": "simplest of early, late stacking, product of experts and graph smoothing within one standard error, pattern submodels",
+        "model": f"simplest of {', '.join(CANDIDATES)} within one standard error, recalibrated, a submodel for each set of blocks",
         "trained_on": {"patients": result["patients"], "events": result["events"], "blocks": list(study.blocks)},
         "evaluation": result["protocol"],
         "performance": result["models"][DEFAULT],  # type: ignore[index]

@@ -55,17 +55,18 @@ class Design:
     def regression(self, name: str | None, y: Array) -> RidgeLogistic:
         """The ridge regression of y (n,) on one block, or on all side by side (None)."""
         names = self.names if name is None else (name,)
-        found: RidgeLogistic = self._once(("regression", names, y.tobytes()), lambda: RidgeLogistic().fit(self.only(names).joined(), y))
+        found: RidgeLogistic = self.once(("regression", names, y.tobytes()), lambda: RidgeLogistic().fit(self.only(names).joined(), y))
         return found
 
     def trees(self, y: Array) -> BoostedTrees:
         """Boosted trees of y (n,) on all blocks."""
-        found: BoostedTrees = self._once(
+        found: BoostedTrees = self.once(
             ("trees", self.names, y.tobytes()), lambda: BoostedTrees().fit(self.joined(), self.joined_seen(), y)
         )
         return found
 
-    def _once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
+    def once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        """What `make` gives, made for the first that asks by this key."""
         if key not in self.fits:
             self.fits[key] = make()
         return self.fits[key]
@@ -76,7 +77,7 @@ class Design:
 
     def whole(self) -> Design:
         """The patients who have every block."""
-        found: Design = self._once(("whole", self.names), lambda: self.take(np.flatnonzero(self.present.all(axis=1))))
+        found: Design = self.once(("whole", self.names), lambda: self.take(np.flatnonzero(self.present.all(axis=1))))
         return found
 
     def only(self, names: Sequence[str]) -> Design:

@@ -1,4 +1,4 @@
-"""The protocol of every evaluation: stratified and repeated outer folds; what is fitted to the training rows of one is shared by all models."""
+"""Protocol of every evaluation: stratified, repeated outer folds; what is fitted to the training rows of one is shared by all models."""
 
 from __future__ import annotations
 

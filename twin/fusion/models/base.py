@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from twin.errors import InputError
@@ -65,6 +65,19 @@ class FusionModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def logit_design(self, design: Design) -> Array:
         """Logit of each encoded row, (n,)."""
         raise NotImplementedError
+
+
+def taught(made: FusionModel, design: Design, y: Array) -> FusionModel:
+    """A copy of a model fitted to these rows; the same one for all that ask, so it is not to be changed."""
+    settings = {name: value for name, value in made.get_params(deep=False).items() if name != "blocks"}
+
+    def fit() -> FusionModel:
+        copy: FusionModel = clone(made)
+        copy.fit_design(design, y)
+        return copy
+
+    found: FusionModel = design.once((type(made).__name__, repr(settings), design.names, y.tobytes()), fit)
+    return found
 
 
 def as_frame(X: Any, blocks: Mapping[str, Block]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from twin.fusion.blocks import Array, Design
-from twin.fusion.models.base import FusionModel
+from twin.fusion.models.base import FusionModel, taught
 from twin.fusion.models.early import Early
 from twin.fusion.models.product import ProductOfExperts
 
@@ -17,9 +17,7 @@ class Blend(FusionModel):
 
     def fit_design(self, design: Design, y: Array) -> None:
         """Fit both."""
-        self.parts_ = (Early(self.blocks), ProductOfExperts(self.blocks))
-        for part in self.parts_:
-            part.fit_design(design, y)
+        self.parts_ = [taught(made(self.blocks), design, y) for made in (Early, ProductOfExperts)]
         self.left_out_ = 0.5 * (self.parts_[0].left_out_ + self.parts_[1].left_out_)
 
     def logit_design(self, design: Design) -> Array:

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-from sklearn.base import clone
 
 from twin.fusion.blocks import Array, Block, Design
 from twin.fusion.logistic import log_loss, recalibration
-from twin.fusion.models.base import FusionModel
+from twin.fusion.models.base import FusionModel, taught
 
 
 class OneStandardError(FusionModel):
@@ -31,9 +30,7 @@ class OneStandardError(FusionModel):
 
     def fit_design(self, design: Design, y: Array) -> None:
         """Fit all (they share what they are made of), and choose."""
-        fitted: dict[str, FusionModel] = {name: clone(candidate) for name, candidate in self.candidates.items()}
-        for candidate in fitted.values():
-            candidate.fit_design(design, y)
+        fitted = {name: taught(candidate, design, y) for name, candidate in self.candidates.items()}
         self.losses_ = {name: log_loss(y, candidate.left_out_) for name, candidate in fitted.items()}
         self.chosen_ = simplest_within_one_error(self.losses_, {name: rank(candidate) for name, candidate in fitted.items()})
         self.model_ = fitted[self.chosen_]

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from twin.fusion.blocks import Array, Design
 from twin.fusion.logistic import recalibration
-from twin.fusion.models.base import FusionModel
+from twin.fusion.models.base import FusionModel, taught
 from twin.fusion.models.blend import Blend
 
 
@@ -32,9 +32,7 @@ class Mixture(FusionModel):
 
     def fit_design(self, design: Design, y: Array) -> None:
         """Fit both and their lines."""
-        self.parts_ = (Blend(self.blocks), Trees(self.blocks))
-        for part in self.parts_:
-            part.fit_design(design, y)
+        self.parts_ = [taught(made(self.blocks), design, y) for made in (Blend, Trees)]
         self.lines_ = [recalibration(part.left_out_, y) for part in self.parts_]
         self.left_out_ = self._mean([part.left_out_ for part in self.parts_])
 
