@@ -14,17 +14,52 @@ CHUNK = 512
 """Rows handed to a thread at once; also the unit in which crossings are collected, so it must not depend on the thread count."""
 
 
+@njit(inline="always")
+def _differences(start, column, value, z, centre, r):  # type: ignore[no-untyped-def]
+    """sum_j value_rj (z_j - centre), in four sums side by side: in one alone each addition would wait for the last."""
+    one, two, three, four = np.uint32(1), np.uint32(2), np.uint32(3), np.uint32(4)
+    zero = centre - centre
+    a, b, c, d = zero, zero, zero, zero
+    k, end = np.uint32(start[r]), np.uint32(start[r + 1])
+    while k + four <= end:
+        a += value[k] * (z[np.uint32(column[k])] - centre)
+        b += value[k + one] * (z[np.uint32(column[k + one])] - centre)
+        c += value[k + two] * (z[np.uint32(column[k + two])] - centre)
+        d += value[k + three] * (z[np.uint32(column[k + three])] - centre)
+        k += four
+    while k < end:
+        a += value[k] * (z[np.uint32(column[k])] - centre)
+        k += one
+    return (a + b) + (c + d)
+
+
+# Serial functions over a slice of rows, so that indices are known not to be negative; called chunk by chunk from parallel loops.
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _stiffness_rows(start, column, value, v, own, out):  # type: ignore[no-untyped-def]
+    for r in range(own.size):
+        out[r] = _differences(start, column, value, v, own[r], r)
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _horner_rows(start, column, value, z, own, scale, y, weight, out):  # type: ignore[no-untyped-def]
+    for r in range(own.size):
+        out[r] = weight * y[r] + scale * (own[r] + _differences(start, column, value, z, own[r], r))
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _updated_rows(start, column, value, z, own, scale, y, weight, current, v, dt, new):  # type: ignore[no-untyped-def]
+    """New voltages of the rows."""
+    for r in range(own.size):
+        new[r] = v[r] - dt * (current[r] + weight * y[r] + scale * (own[r] + _differences(start, column, value, z, own[r], r)))
+
+
 @njit(cache=True, nogil=True, parallel=True)
 def stiffness_product(start, column, value, v, out):  # type: ignore[no-untyped-def]
     """out_i = sum_j value_ij (v_j - v_i)."""
     n = v.size
     for chunk in prange((n + CHUNK - 1) // CHUNK):
-        for i in range(chunk * CHUNK, min(n, (chunk + 1) * CHUNK)):
-            centre = v[i]
-            total = v[i] - centre
-            for k in range(np.uint32(start[i]), np.uint32(start[i + 1])):
-                total += value[k] * (v[np.uint32(column[k])] - centre)
-            out[i] = total
+        a, b = chunk * CHUNK, min(n, (chunk + 1) * CHUNK)
+        _stiffness_rows(start[a : b + 1], column, value, v, v[a:b], out[a:b])
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -32,12 +67,8 @@ def mass_horner(start, column, value, z, scale, y, weight, out):  # type: ignore
     """out = weight * y + scale * (A z), A with unit row sums: one Horner step of a polynomial in A."""
     n = z.size
     for chunk in prange((n + CHUNK - 1) // CHUNK):
-        for i in range(chunk * CHUNK, min(n, (chunk + 1) * CHUNK)):
-            centre = z[i]
-            total = centre
-            for k in range(np.uint32(start[i]), np.uint32(start[i + 1])):
-                total += value[k] * (z[np.uint32(column[k])] - centre)
-            out[i] = weight * y[i] + scale * total
+        a, b = chunk * CHUNK, min(n, (chunk + 1) * CHUNK)
+        _horner_rows(start[a : b + 1], column, value, z, z[a:b], scale, y[a:b], weight, out[a:b])
 
 
 @njit(inline="always")
@@ -55,17 +86,6 @@ def _note(i, old, new, t_ms, dt_ms, up_mv, down_mv, chunk, found, node, when):  
 
 
 @njit(cache=True, nogil=True)
-def _updated(first, end, start, column, value, z, scale, y, weight, current, v, dt, new):  # type: ignore[no-untyped-def]
-    """New voltages of rows first..end, to the front of `new`."""
-    for i in range(first, end):
-        centre = z[i]
-        total = centre
-        for k in range(np.uint32(start[i]), np.uint32(start[i + 1])):
-            total += value[k] * (z[np.uint32(column[k])] - centre)
-        new[i - first] = v[i] - dt * (current[i] + weight * y[i] + scale * total)
-
-
-@njit(cache=True, nogil=True)
 def _glance(old, new, up_mv, down_mv):  # type: ignore[no-untyped-def]
     """Rows above the upstroke level, and how many crossed a level or went wrong: without branches, so that it runs in vectors."""
     excited, events = 0, 0
@@ -77,10 +97,10 @@ def _glance(old, new, up_mv, down_mv):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def advance_explicit(  # type: ignore[no-untyped-def]
+def update(  # type: ignore[no-untyped-def]
     start, column, value, z, scale, y, weight, current, v, dt, t_ms, levels_mv, node, when, found, above, bad
 ):
-    """v += dt (-current - weight y - scale A z), noting every crossing of levels_mv = (upstroke, recovery).
+    """v += dt (-current - weight y - scale (A z)), noting every crossing of levels_mv = (upstroke, recovery).
 
     Per chunk of CHUNK rows: `found` crossings at the front of its part of `node` and `when`, nodes `above` the upstroke level, and one
     `bad` node whose voltage is impossible (-1: none). Few chunks see a crossing in a step: only those are searched for it.
@@ -93,7 +113,8 @@ def advance_explicit(  # type: ignore[no-untyped-def]
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         first, end = chunk * CHUNK, min(n, (chunk + 1) * CHUNK)
         new = np.empty(CHUNK, v.dtype)
-        _updated(first, end, start, column, value, z, scale, y, weight, current, v, dt, new)
+        a, b = first, end
+        _updated_rows(start[a : b + 1], column, value, z, z[a:b], scale, y[a:b], weight, current[a:b], v[a:b], dt, new[: b - a])
         excited, events = _glance(v[first:end], new[: end - first], up, down)
         count, wrong = 0, -1
         if events:
@@ -106,6 +127,25 @@ def advance_explicit(  # type: ignore[no-untyped-def]
         found[chunk] = count
         above[chunk] = excited
         bad[chunk] = wrong
+
+
+@njit(cache=True, nogil=True)
+def advance_explicit(  # type: ignore[no-untyped-def]
+    start, column, stiffness, mass_start, mass, factors, work, current, v, dt, t_ms, levels_mv, node, when, found, above, bad
+):
+    """v += dt (-current - P(A) S v), P by its coefficients `factors` (k,), with the bookkeeping of `update`; work (3, n) is scratch.
+
+    One call per step: from Python each of the passes would cost as much again on a small mesh. mass_start: all 0 where P is a number.
+    """
+    y = work[0]
+    stiffness_product(start, column, stiffness, v, y)
+    last, scale = 0, factors[-1]
+    for p in range(factors.size - 2, 0, -1):
+        to = 1 if last != 1 else 2
+        mass_horner(mass_start, column, mass, work[last], scale, y, factors[p], work[to])
+        last, scale = to, v.dtype.type(1)
+    weight = factors[0] if factors.size > 1 else v.dtype.type(0)
+    update(mass_start, column, mass, work[last], scale, y, weight, current, v, dt, t_ms, levels_mv, node, when, found, above, bad)
 
 
 @njit(cache=True, nogil=True)

@@ -116,36 +116,25 @@ class Diffusion:
     """The explicit diffusion operator P(M_L^-1 M) M_L^-1 K with its buffers, in one precision."""
 
     def __init__(self, ops: Operators, theta: float, products: int, dtype: Any) -> None:
-        self.coefficients = inverse_mass_polynomial(theta, products)
         self.start, self.column = ops.start, ops.column
         self.stiffness = ops.stiffness.astype(dtype)
         self.mass = ((1.0 - theta) * ops.mass).astype(dtype)
         self.dtype = np.dtype(dtype)
         n = len(ops.lumped)
-        self._y, self._even, self._odd = (np.zeros(n, dtype) for _ in range(3))
-        self._no_rows = np.zeros(n + 1, np.int32)
-
-    def last_product(self, v: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any], Any, NDArray[Any], Any]:
-        """Everything but the last mass product, which the caller fuses with its update: (start, z, scale, y, weight).
-
-        The operator applied to v is weight * y + scale * (A z) with A = (start, column, mass); without products `start` is all zero.
-        """
-        sparse.stiffness_product(self.start, self.column, self.stiffness, v, self._y)
-        c = [self.dtype.type(value) for value in self.coefficients]
-        if len(c) == 1:
-            return self._no_rows, self._y, c[0], self._y, self.dtype.type(0)
-        z, scale = self._y, c[-1]
-        for weight in c[-2:0:-1]:
-            out = self._even if z is not self._even else self._odd
-            sparse.mass_horner(self.start, self.column, self.mass, z, scale, self._y, weight, out)
-            z, scale = out, self.dtype.type(1)
-        return self.start, z, scale, self._y, c[0]
+        self.factors = inverse_mass_polynomial(theta, products).astype(dtype)
+        self.mass_start = self.start if len(self.factors) > 1 else np.zeros(n + 1, np.int32)
+        self.work = np.zeros((3, n), dtype)
 
     def apply(self, v: NDArray[Any]) -> NDArray[Any]:
         """P(M_L^-1 M) M_L^-1 K v, in mV/ms: what diffusion takes from each node."""
-        start, z, scale, y, weight = self.last_product(np.ascontiguousarray(v, self.dtype))
-        out = np.empty_like(y)
-        sparse.mass_horner(start, self.column, self.mass, z, scale, y, weight, out)
+        y, out = self.work[0], np.empty_like(self.work[0])
+        sparse.stiffness_product(self.start, self.column, self.stiffness, np.ascontiguousarray(v, self.dtype), y)
+        z, scale = y, self.factors[-1]
+        for p, factor in enumerate(self.factors[-2::-1]):
+            to = self.work[1 + p % 2]
+            sparse.mass_horner(self.mass_start, self.column, self.mass, z, scale, y, factor, to)
+            z, scale = to, self.dtype.type(1)
+        np.multiply(z, scale, out=out)
         return out
 
 

@@ -38,9 +38,9 @@ class Explicit:
     def advance(self, v: NDArray[Any], current: NDArray[Any], t_ms: float, log: BeatLog) -> None:
         """One step."""
         d = self.diffusion
-        start, z, scale, y, weight = d.last_product(v)
         arrays = (log.levels_mv, log.step_node, log.step_ms, log.found, log.above, log.bad)
-        sparse.advance_explicit(start, d.column, d.mass, z, scale, y, weight, current, v, self.dt, t_ms, *arrays)
+        matrix = (d.start, d.column, d.stiffness, d.mass_start, d.mass, d.factors, d.work)
+        sparse.advance_explicit(*matrix, current, v, self.dt, t_ms, *arrays)
 
     def snapshot(self) -> None:
         """Nothing is remembered."""

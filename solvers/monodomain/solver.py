@@ -33,7 +33,7 @@ EDGE_WARN_MM = Param(
     0.6, "mm", 0.5, 0.8, "mean edge above which velocities are off by more than the correction can mend, design/monodomain.md"
 )
 EDGE_LIMIT_MM = Param(0.8, "mm", 0.6, 1.0, "mean edge above which a velocity is no prediction: up to 47 % off, design/monodomain.md")
-NODES_PER_THREAD = 8192
+NODES_PER_THREAD = 4096
 """Fewer nodes are stepped faster than two threads can be brought together."""
 
 
