@@ -17,20 +17,22 @@ NODES = 2 * LEAVES - 3
 def _histogram(
     bins: NDArray[np.uint8],
     columns: NDArray[np.int64],
-    rows: NDArray[np.int64],
+    leaf_of: NDArray[np.int64],
+    leaf: int,
     gradient: NDArray[np.float64],
     curvature: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Sums of gradient, curvature and count by column and bin, (columns, BINS, 3), over some rows."""
+    """Sums of gradient, curvature and count by column and bin, (columns, BINS, 3), over the rows of one leaf."""
     out[:] = 0.0
-    for i in rows:
-        g, h = gradient[i], curvature[i]
+    for i in range(len(leaf_of)):
+        if leaf_of[i] != leaf:
+            continue
         for j in range(len(columns)):
-            cell = out[j, bins[i, columns[j]]]
-            cell[0] += g
-            cell[1] += h
-            cell[2] += 1.0
+            cell = bins[i, columns[j]]
+            out[j, cell, 0] += gradient[i]
+            out[j, cell, 1] += curvature[i]
+            out[j, cell, 2] += 1.0
 
 
 @njit(cache=True, nogil=True)
@@ -65,7 +67,7 @@ def _goes_left(cell: int, cut: int, empty_left: bool) -> bool:
 def _grow(
     bins: NDArray[np.uint8],
     columns: NDArray[np.int64],
-    rows: NDArray[np.int64],
+    leaf_of: NDArray[np.int64],
     gradient: NDArray[np.float64],
     curvature: NDArray[np.float64],
     ridge: float,
@@ -75,33 +77,39 @@ def _grow(
 ) -> None:
     """One tree, best leaf first: splits (LEAVES - 1, 4) say leaf, column, bin, empty left; values (LEAVES,) are its Newton steps.
 
-    columns (NODES, k): by what each node in turn can be cut.
+    columns (NODES, k): by what each node in turn can be cut; leaf_of (n,): 0, or -1 for a row that does not teach; it is overwritten.
     """
-    sums = np.zeros((columns.shape[1], BINS, 3))
-    leaf_of = np.zeros(len(rows), np.int64)
-    gain, column, cut, empty_left = np.zeros(LEAVES), np.zeros(LEAVES, np.int64), np.zeros(LEAVES, np.int64), np.zeros(LEAVES, np.int64)
+    sums, gain = np.zeros((columns.shape[1], BINS, 3)), np.zeros(LEAVES)
+    cuts = np.zeros((LEAVES, 3), np.int64)
     splits[:, 0] = -1
-    newest = np.zeros(1, np.int64)
+    newest, node = 0, 0
     for made in range(1, LEAVES):
-        for k in range(len(newest)):
-            part, own = newest[k], columns[max(0, 2 * made - 3) + k]
-            _histogram(bins, own, rows[leaf_of == part], gradient, curvature, sums)
-            gain[part], best, cut[part], side = _best_split(sums, ridge, least)
-            column[part], empty_left[part] = own[max(best, 0)], 1 if side else 0
-        leaf = int(np.argmax(gain[:made]))
+        for k in range(1 if made == 1 else 2):
+            # the leaf that was cut last and the one that it gave; at first there is only one
+            part = newest if k == 0 else made - 1
+            _histogram(bins, columns[node], leaf_of, part, gradient, curvature, sums)
+            gain[part], best, cuts[part, 1], side = _best_split(sums, ridge, least)
+            cuts[part, 0], cuts[part, 2] = columns[node, max(best, 0)], 1 if side else 0
+            node += 1
+        leaf = 0
+        for part in range(made):
+            leaf = part if gain[part] > gain[leaf] else leaf
         if gain[leaf] <= 0.0:
             break
-        splits[made - 1] = np.array([leaf, column[leaf], cut[leaf], empty_left[leaf]])
-        for k in range(len(rows)):
-            if leaf_of[k] == leaf and not _goes_left(bins[rows[k], column[leaf]], cut[leaf], empty_left[leaf] == 1):
-                leaf_of[k] = made
-        newest = np.array([leaf, made])
-    g, h = np.zeros(LEAVES), np.zeros(LEAVES)
-    for k in range(len(rows)):
-        g[leaf_of[k]] += gradient[rows[k]]
-        h[leaf_of[k]] += curvature[rows[k]]
+        splits[made - 1, 0] = leaf
+        for k in range(3):
+            splits[made - 1, k + 1] = cuts[leaf, k]
+        for i in range(len(leaf_of)):
+            if leaf_of[i] == leaf and not _goes_left(bins[i, cuts[leaf, 0]], cuts[leaf, 1], cuts[leaf, 2] == 1):
+                leaf_of[i] = made
+        newest = leaf
     for leaf in range(LEAVES):
-        values[leaf] = -g[leaf] / (h[leaf] + ridge)
+        g, h = 0.0, ridge
+        for i in range(len(leaf_of)):
+            if leaf_of[i] == leaf:
+                g += gradient[i]
+                h += curvature[i]
+        values[leaf] = -g / h
 
 
 @njit(cache=True, nogil=True)
@@ -135,24 +143,30 @@ def boost(
     n, most = len(y), len(columns)
     score = np.zeros((folds, n))
     for k in range(folds):
-        events = ((fold != k) * y).sum()
-        score[k, :] = np.log((events + 0.5) / ((fold != k).sum() - events + 0.5))
-    left_out, kept = np.zeros(n), np.zeros(n)
+        events, others = 0.5, 0.5
+        for i in range(n):
+            if fold[i] != k:
+                events += y[i]
+                others += 1.0 - y[i]
+        score[k, :] = np.log(events / others)
+    kept, work, leaf_of = np.zeros(n), np.zeros((2, n)), np.zeros(n, np.int64)
     best, best_trees = np.inf, 0
     splits, values = np.zeros((LEAVES - 1, 4), np.int64), np.zeros(LEAVES)
-    gradient, curvature = np.zeros(n), np.zeros(n)
     for tree in range(most + 1):
         loss = 0.0
         for i in range(n):
-            left_out[i] = score[fold[i], i]
-            loss += np.log1p(np.exp(-abs(left_out[i]))) + max(left_out[i], 0.0) - y[i] * left_out[i]
+            z = score[fold[i], i]
+            loss += np.log1p(np.exp(-abs(z))) + max(z, 0.0) - y[i] * z
         if loss < best:
-            best, best_trees, kept = loss, tree, left_out.copy()
+            best, best_trees = loss, tree
+            for i in range(n):
+                kept[i] = score[fold[i], i]
         if tree == most or tree - best_trees >= patience:
             break
         for k in range(folds):
-            rows = np.flatnonzero(fold != k)
-            _step(bins, y, rows, columns[tree], rate, ridge, least, score[k], gradient, curvature, splits, values)
+            for i in range(n):
+                leaf_of[i] = -1 if fold[i] == k else 0
+            _step(bins, y, leaf_of, columns[tree], rate, ridge, least, score[k], work, splits, values)
     return best_trees, kept
 
 
@@ -160,24 +174,22 @@ def boost(
 def _step(
     bins: NDArray[np.uint8],
     y: NDArray[np.float64],
-    rows: NDArray[np.int64],
+    leaf_of: NDArray[np.int64],
     columns: NDArray[np.int64],
     rate: float,
     ridge: float,
     least: float,
     score: NDArray[np.float64],
-    gradient: NDArray[np.float64],
-    curvature: NDArray[np.float64],
+    work: NDArray[np.float64],
     splits: NDArray[np.int64],
     values: NDArray[np.float64],
 ) -> None:
-    """One more tree taught by `rows`; its share is added to the score of every row."""
-    for i in rows:
+    """One more tree, taught by the rows whose `leaf_of` is 0; its share is added to the score of every row. work: (2, n), overwritten."""
+    for i in range(len(y)):
         p = 1.0 / (1.0 + np.exp(-score[i]))
-        gradient[i] = p - y[i]
-        curvature[i] = p * (1.0 - p)
-    _grow(bins, columns, rows, gradient, curvature, ridge, least, splits, values)
-    for i in range(len(score)):
+        work[0, i], work[1, i] = p - y[i], p * (1.0 - p)
+    _grow(bins, columns, leaf_of, work[0], work[1], ridge, least, splits, values)
+    for i in range(len(y)):
         score[i] += rate * values[_leaf(bins[i], splits)]
 
 
@@ -188,11 +200,10 @@ def fit_trees(
     """(prior logit, splits (trees, LEAVES - 1, 4), values (trees, LEAVES)) taught by all rows; `columns` as in `boost`."""
     n, trees = len(y), len(columns)
     prior = np.log((y.sum() + 0.5) / (n - y.sum() + 0.5))
-    score = np.full(n, prior)
+    score, work = np.full(n, prior), np.zeros((2, n))
     splits, values = np.zeros((trees, LEAVES - 1, 4), np.int64), np.zeros((trees, LEAVES))
-    gradient, curvature, rows = np.zeros(n), np.zeros(n), np.arange(n)
     for tree in range(trees):
-        _step(bins, y, rows, columns[tree], rate, ridge, least, score, gradient, curvature, splits[tree], values[tree])
+        _step(bins, y, np.zeros(n, np.int64), columns[tree], rate, ridge, least, score, work, splits[tree], values[tree])
     return prior, splits, values * rate
 
 
