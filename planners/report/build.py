@@ -28,7 +28,7 @@ def _wave_group(story: Story, wave: Wave) -> dict[str, Any]:
     text = f"One cycle of {wave.period_ms:.0f} ms." if wave.period_ms else "A single beat."
     share = 100 * float(np.isfinite(wave.node_ms).mean())
     return {
-        "title": wave.title,
+        "title": summary.named(wave.title),
         "text": f"{text} {share:.0f} % of the nodes are reached.",
         "first": 0,
         "last": f"{last - first:.0f}",
@@ -84,6 +84,17 @@ def _plain(value: Any) -> str:
 FIRST = ("strategy", "role", "lesions", "volume_ml", "minutes", "non_inducible", "tested", "healthy_lost_ml", "risk_ml", "best_in")
 """Columns of the alternatives that come first, in this order."""
 
+TITLES = {
+    "volume_ml": "volume, mL",
+    "minutes": "minutes of energy",
+    "non_inducible": "non-inducible",
+    "tested": "re-tested from",
+    "healthy_lost_ml": "healthy muscle lost, mL",
+    "risk_ml": "the same, weighed by risk, mL",
+    "pareto": "not beaten in all",
+}
+"""What columns of the alternatives are called where their key does not say it."""
+
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Columns of a table of alternatives: scalar values that some row has; which one was chosen is marked on its row."""
@@ -123,7 +134,8 @@ def html(story: Story) -> str:
     """The whole report as text."""
     folder = files("planners.report")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["plain"] = _plain
+    environment.filters |= {"plain": _plain, "named": summary.named, "segment": summary.segment, "listed": summary.listed}
+    environment.filters["surface"] = lambda name: summary.SURFACES.get(name, name)
     fit = story.calibration.twin.tissue.fit
     ecg = story.calibration.ecg
     layers = [(name, label) for name, label in summary.SURFACES.items() if len(story.mesh.surfaces[name])]
@@ -143,7 +155,7 @@ def html(story: Story) -> str:
         uncertainty=summary.uncertainty(story),
         credibility=summary.credibility(story),
         contents=_contents(story),
-        waves=[w.title for w in story.waves],
+        waves=[summary.named(w.title) for w in story.waves],
         wave_buttons=_wave_buttons(story),
         voltage=viewer.voltage(story) is not None,
         scar=bool(story.mesh.in_region("scar", "border_zone", "isthmus").any()),
@@ -155,6 +167,7 @@ def html(story: Story) -> str:
         wave_groups=[_wave_group(story, wave) for wave in story.waves],
         plan_pictures=_base64(pictures.plan(story)) if story.plan.targets else [],
         alternative_keys=_columns(story.plan.alternatives),
+        titles=TITLES,
         cards=cards.cards(story),
         velocity_chart=Markup(charts.velocities(story)),
         tissue_rows=_tissue_rows(story),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from planners.circuits.likeness import STEP_MS, lined_up
 from planners.report import charts, pictures
 from planners.report.story import Story
+from planners.report.summary import listed, named, segment
 from twin.plan import Circuit, Plan
 
 
@@ -40,7 +41,7 @@ def entrained(circuit: Circuit) -> str:
 
 
 def _train(row: Mapping[str, Any]) -> str:
-    place = str(row["place"]).replace("_", " ")
+    place = named(str(row["place"])).replace("_", " ")
     if row["what"] != "entrained":
         return f"{place}: {row['what']}"
     fusion = "concealed" if row["concealed"] else "manifest fusion"
@@ -56,8 +57,8 @@ def _card(story: Story, circuit: Circuit) -> dict[str, Any]:
         f"Cycle {circuit.cycle_length_ms:.0f} ms when it was induced"
         + ("" if settled is None else f", {settled:.0f} ms once settled")
         + ".",
-        f"Isthmus {width}, passed at {circuit.isthmus_velocity_m_s:.2f} m/s; exit in AHA segment {circuit.segment or 'none (RV)'}.",
-        f"{'Figure of eight' if circuit.figure_of_eight else 'Single loop'}; induced from {', '.join(circuit.sites)}.",
+        f"Isthmus {width}, passed at {circuit.isthmus_velocity_m_s:.2f} m/s; exit in AHA segment {segment(circuit.segment)}.",
+        f"{'Figure of eight' if circuit.figure_of_eight else 'Single loop'}; induced from {named(listed(circuit.sites))}.",
         f"Entrainment: {entrained(circuit)}." if evidence else "It appeared only after lesions, and was not paced.",
     ]
     if "monodomain" in evidence:

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from meshing.segments import SEGMENTS
 from planners.lesions.geometry import lesion_count
 from planners.report.story import Story
 
 MOST_DOUBTS = 6
 SURFACES = {"lv_endo": "LV endocardium", "rv_endo": "RV endocardium", "epi": "epicardium", "base": "base"}
+
+
+def named(text: str) -> str:
+    """Text in which pacing sites have the names of the laboratory: "RV outflow tract", "mid inferior wall"."""
+
+    def place(found: re.Match[str]) -> str:
+        number = found.group("segment")
+        return (
+            f"{SEGMENTS[int(number)]} wall"
+            if number and int(number) in SEGMENTS and int(number) < 17
+            else _PLACES.get(found.group(), found.group())
+        )
+
+    return _SITE.sub(place, text)
+
+
+_PLACES = {"rv_apex": "RV apex", "rv_outflow": "RV outflow tract", "aha17": "LV apex"}
+_SITE = re.compile(r"\b(?:rv_apex|rv_outflow|aha(?P<segment>\d\d))\b")
+
+
+def segment(number: int) -> str:
+    """An AHA segment by number and name; 0 is the right ventricle."""
+    return f"{number}, {SEGMENTS[number]}" if number in SEGMENTS else "none (RV)"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence has them: "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def headline(story: Story) -> str:
@@ -19,8 +49,9 @@ def headline(story: Story) -> str:
     induced = sorted({i.site for i in plan.inductions if i.induced})
     if not induced:
         return f"No ventricular tachycardia could be induced from any of {len(tested)} sites; no lesion is proposed."
-    lengths = " and ".join(f"{c.cycle_length_ms:.0f} ms" for c in plan.circuits)
-    circuits = f"{len(plan.circuits)} circuit{'s' if len(plan.circuits) != 1 else ''} (cycle length {lengths})"
+    lengths = listed([f"{c.cycle_length_ms:.0f}" for c in plan.circuits])
+    many = "s" if len(plan.circuits) != 1 else ""
+    circuits = f"{len(plan.circuits)} circuit{many}" + (f" (cycle length{many} {lengths} ms)" if lengths else "")
     first = f"Ventricular tachycardia was induced from {len(induced)} of {len(tested)} sites, by {circuits}."
     if not plan.targets:
         return f"{first} No lesion set within the allowed volume and access leaves it non-inducible."
@@ -67,7 +98,9 @@ def doubts(story: Story) -> list[str]:
         lines.append(f"{len(outcome['residual_circuits'])} circuits remain in some tissue samples after the lesions.")
     if plan.targets and outcome.get("samples"):
         low = 100 * outcome["interval"][0]
-        lines.append(f"{outcome['samples']} tissue samples say no more than: at least {low:.0f} % non-inducible, 95 times in 100.")
+        lines.append(
+            f"{outcome['samples']} tissue samples support no more than: at least {low:.0f} % non-inducible (95 % interval)."
+        )
     for t in plan.targets:
         if t.transmural_probability is not None and t.transmural_probability < 0.5:
             lines.append(f"{t.id}: the wall is thicker than the lesion is deep; it crosses it with {100 * t.transmural_probability:.0f} %.")
