@@ -98,9 +98,7 @@ def doubts(story: Story) -> list[str]:
         lines.append(f"{len(outcome['residual_circuits'])} circuits remain in some tissue samples after the lesions.")
     if plan.targets and outcome.get("samples"):
         low = 100 * outcome["interval"][0]
-        lines.append(
-            f"{outcome['samples']} tissue samples support no more than: at least {low:.0f} % non-inducible (95 % interval)."
-        )
+        lines.append(f"{outcome['samples']} tissue samples support no more than: at least {low:.0f} % non-inducible (95 % interval).")
     for t in plan.targets:
         if t.transmural_probability is not None and t.transmural_probability < 0.5:
             lines.append(f"{t.id}: the wall is thicker than the lesion is deep; it crosses it with {100 * t.transmural_probability:.0f} %.")
