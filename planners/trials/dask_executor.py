@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,18 @@ from planners.trials.job import Event, Job
 from planners.trials.perform import THREAD_VARIABLES, perform
 from planners.trials.store import Store
 from twin.atomic import write_bytes
-from twin.errors import InputError
+from twin.errors import InputError, RunFailed
 
 SATURATION = {"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.allowed-failures": 0}
 """A worker holds what it computes and no more; a job whose worker dies comes back at once, and is tried again by the trial's own rules."""
 START_S = 120.0
+"""Workers of this machine, and files of a job, are there within this time."""
+
+PATIENCE_S = {"queue": 24 * 3600.0, "other": 600.0}
+"""So long a run waits without any worker: a queue may be full, a scheduler's workers may be restarted."""
+
+TOLD_S = 60.0
+QUEUES = ("slurm", "pbs")
 MOST_AT_ONCE = 256
 
 Files = dict[str, bytes]
@@ -41,14 +49,34 @@ class Dask:
         dask.config.set(SATURATION)
         dask.config.set({"distributed.admin.tick.limit": "60s"})
         workers, threads = execution.shape()
+        self._say, self._asked = say, execution.cluster
         self._cluster = _cluster(distributed, execution, workers, threads)
-        self._client: Any = distributed.Client(self._cluster or execution.cluster, timeout=START_S)
-        self._client.wait_for_workers(1 if self._cluster is None or execution.cluster != "local" else workers, timeout=START_S)
-        self.slots = max(1, sum(self._client.nthreads().values()))
-        self.ahead = self.slots
+        self._client: Any = _client(distributed, self._cluster or execution.cluster)
         self._queue: queue.Queue[Any] = queue.Queue()
         self._futures: dict[str, Any] = {}
+        self._without_since: float | None = None
+        self._told = 0.0
+        wanted = workers if execution.cluster == "local" else 1
+        while self._count() < wanted:
+            time.sleep(0.2)
         say(f"dask: {len(self._client.nthreads())} workers at {self._client.scheduler.address}")
+
+    def _count(self) -> int:
+        """Workers that are there; slots and ahead go by them. Raises RunFailed after too long without any."""
+        threads = self._client.nthreads()
+        self.slots = self.ahead = max(1, sum(threads.values()))
+        now = time.monotonic()
+        if threads:
+            self._without_since = None
+            return len(threads)
+        self._without_since = now if self._without_since is None else self._without_since
+        waited = now - self._without_since
+        if waited > (patience := PATIENCE_S["queue" if self._asked in QUEUES else "other"]):
+            raise RunFailed(f"no worker at {self._asked} for {patience / 60:.0f} minutes; what was finished is kept, run again to go on")
+        if waited > TOLD_S and now - self._told > TOLD_S:
+            self._told = now
+            self._say(f"dask: no worker yet, waiting for {self._asked} since {waited / 60:.0f} min")
+        return 0
 
     def submit(self, job: Job) -> None:
         """Hand a job to the scheduler."""
@@ -60,8 +88,7 @@ class Dask:
 
     def wait(self, timeout_s: float) -> list[Event]:
         """Results that came, and jobs whose workers died."""
-        self.slots = max(1, sum(self._client.nthreads().values()))
-        self.ahead = self.slots
+        self._count()
         ended: list[tuple[str, Any]] = []
         with contextlib.suppress(queue.Empty):
             ended.append(self._queue.get(timeout=timeout_s))
@@ -106,6 +133,14 @@ def _installed(name: str) -> Any:
         raise InputError("execution", "executor", f"{name} is not installed", "pip install 'vtwin[cluster]'") from None
 
 
+def _client(distributed: Any, where: Any) -> Any:
+    try:
+        return distributed.Client(where, timeout=START_S)
+    except OSError as error:  # distributed's time-out is one too
+        problem = f"no scheduler answers at {where}: {type(error).__name__}"
+        raise InputError("execution", "cluster", problem, "start one (dask scheduler), or correct the address") from None
+
+
 def _cluster(distributed: Any, execution: Execution, workers: int, threads: int) -> Any:
     """The cluster to start; None if there is one at an address."""
     environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
@@ -120,7 +155,7 @@ def _cluster(distributed: Any, execution: Execution, workers: int, threads: int)
             local_directory=tempfile.gettempdir(),
             env=environment,
         )
-    if execution.cluster in ("slurm", "pbs"):
+    if execution.cluster in QUEUES:
         jobqueue = _installed("dask_jobqueue")
         kind = {"slurm": jobqueue.SLURMCluster, "pbs": jobqueue.PBSCluster}[execution.cluster]
         exports = [f"export {name}={value}" for name, value in environment.items()]
@@ -130,7 +165,8 @@ def _cluster(distributed: Any, execution: Execution, workers: int, threads: int)
             cluster = kind(**options)
         except (TypeError, ValueError) as error:
             raise InputError("execution", "options", str(error), f"give what dask_jobqueue.{kind.__name__} takes") from None
-        cluster.scale(workers)
+        # jobs of a queue end - time limit, preemption, a broken node - and adapt asks for others; scale would not
+        cluster.adapt(minimum_jobs=workers, maximum_jobs=workers, interval="5s")
         return cluster
     if "://" not in execution.cluster:
         raise InputError(
