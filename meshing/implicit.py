@@ -92,10 +92,15 @@ class ImplicitHeart:
 
 @njit(cache=True, nogil=True)
 def sample(fields: NDArray[np.float32], inverse: NDArray[np.float64], points: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-    """Trilinear interpolation of fields (k, ni, nj, nk) at points (n, 3) into out (n, >= k); inverse (3, 4); clamped at the borders."""
+    """Trilinear interpolation of fields (k, ni, nj, nk) at points (n, 3) into out (n, >= k); inverse (3, 4); clamped at the borders; NaN
+    where the point is not finite."""
     kinds, ni, nj, nk = fields.shape
     for n in range(len(points)):
         x, y, z = points[n]
+        if not np.isfinite(x + y + z):
+            # as an index it would lie anywhere in memory
+            out[n, :kinds] = np.nan
+            continue
         u = min(max(inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2] * z + inverse[0, 3], 0.0), ni - 1.0)
         v = min(max(inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2] * z + inverse[1, 3], 0.0), nj - 1.0)
         w = min(max(inverse[2, 0] * x + inverse[2, 1] * y + inverse[2, 2] * z + inverse[2, 3], 0.0), nk - 1.0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshing.implicit import ImplicitHeart, build_implicit
 from meshing.label_grid import canonical, check_affine, check_labels, crop
+from meshing.optimisers import Body, Optimiser
 from meshing.quality import Places, measure, tet_volumes
 from meshing.regions import region_of
 from meshing.resample import has_thick_slices, isotropic
@@ -28,19 +30,23 @@ THICKENING = (1.2, 1.5, 1.5, 1.5)
 """Wall thickness in lattice constants, tried in turn where a mesh still has holes: at 1.5 a lattice vertex stays inside."""
 
 
-def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
+def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0, optimiser: Optimiser | None = None) -> HeartMesh:
     """Conforming tetrahedra of the heart wall, with regions, named surfaces and quality; fibres (zeros) and coordinates come later.
 
     volume: labels on a voxel grid, any orientation and storage order. edge_mm: mean edge length asked for. A missing rv_blood gives an LV
     alone, with an empty rv_endo; cavities without an opening give an empty base. The result does not depend on storage or thread count.
-    quality: the numbers of `meshing.quality.measure`, `warnings` (gates missed) and `repairs` (labels changed), lists of text.
-    Raises InputError for labels that are not one heart, RunFailed if the mesh would be inverted or open.
+    optimiser: a program of others that works on the finished mesh; what it gives is measured anew and taken unless it misses a gate that
+    the mesh had held. quality: the numbers of `meshing.quality.measure`, `warnings` (gates missed) and `repairs` (labels changed), lists of
+    text, and `optimiser`, if one was asked. Raises InputError for labels that are not one heart or an optimiser that is not installed,
+    RunFailed if the mesh would be inverted or open.
     """
     where = volume.source or "segmentation"
     if not EDGE_LIMITS_MM[0] <= edge_mm <= EDGE_LIMITS_MM[1]:
         low, high = EDGE_LIMITS_MM
         raise InputError("mesh", "edge_mm", f"{edge_mm} mm is outside {low} - {high} mm", "choose a mean edge in that range")
     check_affine(volume, where)
+    if optimiser is not None:
+        optimiser.check()
     labels = canonical(volume)
     if labels.data.any():
         labels = crop(labels)
@@ -76,10 +82,19 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
         )
     if body.removed:
         repairs.append(f"tetrahedra that hung on by an edge, a node or nothing removed: {body.removed}")
-    on_surface = np.concatenate([points[np.unique(triangles)], points[triangles].mean(axis=1)])
-    distance = np.abs(heart(on_surface))
-    places = Places(_middle(points, body.shape.pinched), _first(body.missed_mm), on_surface[int(np.argmax(distance))])
-    quality = measure(points, tets, tet_volumes(points, tets), label_ml, body.shape, distance, places)
+    surfaces = split_surfaces(points, triangles, heart, on_plane(points, heart, lattice_mm))
+    quality = _quality(points, tets, triangles, heart, label_ml, body.shape, body.missed_mm)
+    if optimiser is not None:
+        before = Body.of(points, tets, surfaces)
+        after = optimiser(before, edge_mm)
+        points, tets, surfaces = after.points, after.tets, after.surfaces()
+        better = _quality(points, tets, after.triangles, heart, label_ml, topology(after.triangles), body.missed_mm)
+        if lost := {miss["gate"] for miss in better["misses"]} - {miss["gate"] for miss in quality["misses"]}:
+            points, tets, surfaces = before.points, before.tets, before.surfaces()
+            quality["warnings"] += [f"{optimiser.name} was not used: its mesh misses {gate}, {better[gate]:.2f}" for gate in sorted(lost)]
+            quality["optimiser"] = {**optimiser.described(), "used": False, "its_mesh": _numbers(better)}
+        else:
+            quality = {**better, "optimiser": {**optimiser.described(), "used": True, "mesh_before": _numbers(quality)}}
     quality["smoothing_moves"] = moves
     quality["rim_moves"] = rim_moves
     quality["repairs"] = repairs
@@ -91,11 +106,32 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0) -> HeartMesh:
         points_mm=points,
         tets=tets,
         region=region_of(labels, points[tets].mean(axis=1)),
-        surfaces=split_surfaces(points, triangles, heart, on_plane(points, heart, lattice_mm)),
+        surfaces=surfaces,
         fibre=np.zeros((len(tets), 3)),
         sheet=np.zeros((len(tets), 3)),
         quality=quality,
     )
+
+
+def _quality(
+    points: NDArray[np.float64],
+    tets: NDArray[np.int32],
+    triangles: NDArray[np.int32],
+    heart: ImplicitHeart,
+    label_ml: float,
+    shape: Topology,
+    missed_mm: NDArray[np.float64],
+) -> dict[str, Any]:
+    """`meshing.quality.measure` of a mesh of a heart whose surface is `triangles`."""
+    on_surface = np.concatenate([points[np.unique(triangles)], points[triangles].mean(axis=1)])
+    distance = np.abs(heart(on_surface))
+    places = Places(_middle(points, shape.pinched), _first(missed_mm), on_surface[int(np.argmax(distance))])
+    return measure(points, tets, tet_volumes(points, tets), label_ml, shape, distance, places)
+
+
+def _numbers(quality: dict[str, Any]) -> dict[str, float]:
+    """What tells two meshes of one heart apart."""
+    return {name: quality[name] for name in ("tets", "mean_edge_mm", "dihedral_min_deg", "dihedral_p1_deg", "surface_distance_mean_mm")}
 
 
 @dataclass(frozen=True)

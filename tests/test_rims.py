@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from meshing.coordinates import rim
+from meshing.implicit import sample
 from meshing.mesh_labels import mesh_heart
 from meshing.phantom import Ventricles, rotation
 from twin.mesh import HeartMesh
@@ -47,3 +48,14 @@ def test_the_base_is_a_plane_and_angles_stay_good(case: tuple[HeartMesh, np.ndar
 
 def test_the_wall_keeps_its_volume(case: tuple[HeartMesh, np.ndarray]) -> None:
     assert abs(case[0].quality["volume_error_percent"]) < 0.5
+
+
+def test_a_rim_without_an_edge_stays_where_it_is() -> None:
+    """Thickened wall has surfaces nearly parallel to the base, whose edge is nowhere: NaN, which no kernel may take for a place."""
+    mesh = mesh_heart(Ventricles().volume(2.0, scar=True), 3.5)
+    assert np.isfinite(mesh.points_mm).all()
+    assert mesh.quality["dihedral_min_deg"] > 10.7
+    field, out = np.ones((1, 4, 5, 6), np.float32), np.zeros((3, 4))
+    points = np.array([[0.0, 1.0, 2.0], [np.nan, 0.0, 0.0], [0.0, np.inf, -np.inf]])
+    sample(field, np.ascontiguousarray(np.eye(4)[:3]), points, out)
+    np.testing.assert_array_equal(np.isfinite(out[:, 0]), [True, False, False])

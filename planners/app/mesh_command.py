@@ -14,6 +14,7 @@ from meshing.anatomy import complete
 from meshing.fibres import FibreAngles
 from meshing.measured_fibres import read_fibres, with_measured
 from meshing.mesh_labels import mesh_heart
+from meshing.optimisers import optimiser_named
 from meshing.outflow import VALVES, doste_fibres, valves_of
 from meshing.voxelise import read_with_notes
 from planners.app.console import Console
@@ -135,11 +136,16 @@ def mesh(
     fibres: FibreChoice = FibreChoice(),
     accept: Sequence[str] = (),
     fresh: bool = False,
+    optimise: str | None = None,
 ) -> int:
     """Write heart.vtu, heart.npz, quality.json and run.json."""
     edge_mm = quantity(edge, "mm", "command line", "--edge")
     if not 0.3 <= edge_mm <= 5.0:
         raise InputError("command line", "--edge", f"{edge_mm:g} mm", "choose between 0.3 and 5 mm")
+    optimiser = None if optimise is None else optimiser_named(optimise)
+    if optimiser is not None:
+        optimiser.check()
+        console.progress(f"the mesh will be optimised by {optimiser.name}, a program of others ({optimiser.licence})")
     volume, repairs = read_with_notes(segmentation, parse_labels(labels))
     notes = [*repairs, *check_heart(volume, segmentation, Notes(accept))]
     for note in notes:
@@ -150,11 +156,12 @@ def mesh(
     identity: dict[str, Any] = {
         "command": "mesh",
         "inputs": inputs,
-        "settings": {"edge_mm": edge_mm, "labels": labels, "fibres": fibres.as_dict(), "accept": list(accept)},
+        "settings": {"edge_mm": edge_mm, "labels": labels, "fibres": fibres.as_dict(), "accept": list(accept)}
+        | ({} if optimiser is None else {"optimiser": optimiser.described()}),
     }
     claim(out, identity, fresh)
     console.progress(f"meshing at {edge_mm:g} mm ...")
-    bare = mesh_heart(volume, edge_mm)
+    bare = mesh_heart(volume, edge_mm, optimiser)
     console.progress(f"{bare.n_points} nodes, {len(bare.tets)} tetrahedra; fibres and coordinates ...")
     heart, said = fibres.finish(bare)
     quality = {**heart.quality, "input_notes": notes, "fibres": said}
