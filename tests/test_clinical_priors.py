@@ -8,7 +8,8 @@ import pytest
 
 from planners.app.cli import run
 from planners.app.clinical import clinical_twin, risks, score_facts, seen_by_images
-from planners.app.drug_priors import LEVELS, apd_factor, concentration
+from planners.app.drug_priors import LEVELS, concentration
+from planners.drugs import apd_factor, velocity_factor
 from solvers.eikonal.restitution import load_tables
 from solvers.ionic.drugs import DRUGS
 from twin.calibrate.evidence_effects import fact_shifts, image_evidence, repolarisation
@@ -88,6 +89,14 @@ def test_amiodarone_and_sotalol_lengthen_more_at_more():
     # QT grows by 10-15 % in long treatment: what the acting concentration was chosen for
     assert 1.08 < middle < 1.18
     assert 1.0 < apd_factor("sotalol", 14.7, "border_zone") < apd_factor("sotalol", 14.7, "healthy")
+
+
+def test_sodium_blockers_slow_waves_and_more_in_border_zone():
+    assert velocity_factor("sotalol", 14.7, "healthy") == pytest.approx(1.0, abs=0.01)
+    little, more = (velocity_factor("flecainide", level, "healthy") for level in (1.0, 3.0))
+    assert 0.95 < little < 1.0
+    assert more < little
+    assert velocity_factor("flecainide", 3.0, "border_zone") < more
 
 
 def test_dose_and_level_set_the_concentration():

@@ -12,8 +12,8 @@ import pytest
 import zarr
 
 from planners.app.cli import run
-from planners.trials.drug import drug_factors
 from planners.trials.job import Job
+from planners.trials.read_trial import read_trial
 from planners.trials.results import state_of
 from planners.trials.table import Table
 
@@ -136,11 +136,11 @@ def test_a_folder_of_cases_is_a_population(tmp_path: Path) -> None:
     assert run(["cohort", "--verify", str(tmp_path / "out"), "--share", "0.2"]) == 0
 
 
-@pytest.mark.slow
-def test_a_named_drug_does_what_its_currents_do() -> None:
-    assert drug_factors("sotalol", 0.0) == (1.0, 0.0)
-    speed, longer = drug_factors("flecainide", 1.0)
-    assert 0.95 < speed < 1.0, "a little of the sodium current is blocked"
-    assert 10.0 < longer < 60.0, "I_Kr is"
-    more, _ = drug_factors("flecainide", 3.0)
-    assert more < speed
+def test_a_named_drug_does_what_its_currents_do(tmp_path: Path) -> None:
+    path = tmp_path / "trial.toml"
+    path.write_text(TRIAL.replace("{ velocity = 0.9, apd_ms = 20 }", '{ name = "sotalol", concentration = "14.7 umol/L" }'))
+    trial, _ = read_trial(path)
+    arm = next(a for a in trial.arms if a.name == "drug")
+    assert arm.drug == "sotalol 14.7 umol/L"
+    assert arm.velocity == 1.0
+    assert 10.0 < arm.apd_ms < 120.0, "I_Kr is blocked"

@@ -1,31 +1,15 @@
-"""Drugs as shifts of the tissue: blocked currents in a cell model at a plausible concentration, as factors on velocity and duration."""
+"""Drugs as shifts of the tissue: what they do at a plausible concentration, low, usual and high, to velocity and duration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from solvers.ionic.drugs import DRUGS, combined, drug_effect, unblocked
-from solvers.ionic.model import ionic_model
-from solvers.ionic.protocols import PacedCell, measure
-from solvers.ionic.restitution import BORDER_ZONE
+from planners.drugs import CYCLE_MS, DURATIONS, WAVES, apd_factor, velocity_factor
+from solvers.ionic.drugs import DRUGS
 from twin.calibrate.evidence_priors import Shift
 from twin.params import Param
 from twin.records.clinical import Drug
 
-MODEL, CELL = "torord_2019", "endo"
-"""The shipped restitution comes from ten Tusscher-Panfilov 2006, whose rapid potassium current is small: that model hardly sees the drugs
-that block it. Durations under a drug, relative to none, come from ToR-ORd, which was made for human ventricle under such drugs."""
-CYCLE_MS, BEATS = 600.0, 12
-SODIUM_POWER = Param(
-    0.34,
-    "1",
-    0.25,
-    0.5,
-    "velocity against sodium conductance in the shipped cables: 0.424/0.591 m/s at 0.38 (solvers/ionic/data/restitution.json)",
-)
 _FREE = "largest free concentration in treatment as used by CiPA (Li et al., Clin Pharmacol Ther 2019), from memory; range chosen here"
 LEVELS: dict[str, tuple[Param, float]] = {
     "amiodarone": (
@@ -51,7 +35,6 @@ LEVELS: dict[str, tuple[Param, float]] = {
 """Concentration that acts, and the daily dose in mg that it goes with (usual doses, chosen here); proportional to the dose."""
 KNOWN_LEVEL_SPREAD = 1.5
 """A measured level still leaves the concentration at the channel uncertain by this factor each way (chosen here)."""
-_REMODELLED = {"G_Kr": BORDER_ZONE["G_Kr"], "G_Ks": BORDER_ZONE["G_Ks"], "P_Ca": BORDER_ZONE["G_CaL"], "G_Na": BORDER_ZONE["G_Na"]}
 
 
 def drug_shifts(drugs: Sequence[Drug], tell: Callable[[str], None]) -> tuple[list[Shift], list[str]]:
@@ -79,34 +62,14 @@ def _shift(drug: Drug) -> Shift:
     level = concentration(drug)
     levels = (level.low, level.value, level.high)
     factors: dict[str, Param] = {}
-    source = f"{MODEL} cell at {CYCLE_MS:g} ms with the dose-response of solvers/ionic/drugs; concentration: {level.source}"
+    blocks = f"with the dose-response of solvers/ionic/drugs; concentration: {level.source}"
+    source = f"{DURATIONS[0]} cell at {CYCLE_MS:g} ms {blocks}"
     for region in ("healthy", "border_zone"):
         at = [apd_factor(drug.name, round(c, 9), region) for c in levels]
         factors[f"{region}/apd_factor"] = Param(at[1], "1", min(at), max(at), source)
         if "I_Na" in DRUGS[drug.name]:
-            block = DRUGS[drug.name]["I_Na"]
-            slow = [unblocked(c, block.ic50.value, block.hill.value) ** SODIUM_POWER.value for c in levels]
-            speed = Param(
-                slow[1], "1", min(slow), max(slow), f"sodium current left over, to the power {SODIUM_POWER.value:g}: {SODIUM_POWER.source}"
-            )
+            slow = [velocity_factor(drug.name, round(c, 9), region) for c in levels]
+            speed = Param(slow[1], "1", min(slow), max(slow), f"plane waves of {WAVES[0]} cells {blocks}")
             factors |= {f"{region}/cv_longitudinal_m_s": speed, f"{region}/cv_transverse_m_s": speed}
     said = f"{drug.mg_per_day:g} mg a day" if drug.mg_per_day is not None else "dose not given"
     return Shift(f"drug: {drug.name}", f"{said}, {level.value:.2g} ({level.low:.2g}-{level.high:.2g}) umol/L", factors)
-
-
-@cache
-def apd_factor(name: str, level_umol_l: float, region: str) -> float:
-    """Duration of the action potential under the drug over that without it, steady at CYCLE_MS, in healthy or border-zone cells."""
-    remodelled = {key: p.value for key, p in _REMODELLED.items()} if region == "border_zone" else {}
-    return _apd(combined(remodelled, drug_effect(MODEL, name, level_umol_l).scale)) / _apd(remodelled)
-
-
-def _apd(scale: Mapping[str, float]) -> float:
-    found = _steady(tuple(sorted(scale.items())))
-    return found if np.isfinite(found) else CYCLE_MS
-
-
-@cache
-def _steady(scale: tuple[tuple[str, float], ...]) -> float:
-    cell = PacedCell(ionic_model(MODEL, CELL, dict(scale)))
-    return measure(cell.voltage(CYCLE_MS, BEATS)[-1]).apd90_ms

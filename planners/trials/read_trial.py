@@ -172,11 +172,16 @@ def _drug(table: Table) -> tuple[str, float, float]:
     if "name" not in table.values:
         table.known("velocity", "apd_ms")
         return "", table.number("velocity", "", 1.0, 0.3, 2.0), table.number("apd_ms", "ms", 0.0, -150.0, 150.0)
-    from planners.trials.drug import drug_factors
+    from planners.drugs import CYCLE_MS, apd_factor, velocity_factor
+    from solvers.eikonal.restitution import load_tables
 
     table.known("name", "concentration")
     name, concentration = table.text("name"), table.number("concentration", "umol/L", None, 0.0)
-    return f"{name} {concentration:g} umol/L", *drug_factors(name, concentration)
+    speed = velocity_factor(name, concentration, "healthy")
+    if speed == 0:
+        raise table.error("drug.concentration", f"at {concentration:g} umol/L of {name} no wave passes", "write a lower one")
+    longer = (apd_factor(name, concentration, "healthy") - 1.0) * load_tables()["healthy"].steady_apd_ms(CYCLE_MS)
+    return f"{name} {concentration:g} umol/L", round(speed, 4), round(longer, 2)
 
 
 def _scar_shift(table: Table) -> float:
