@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -321,6 +322,51 @@ def test_a_listener_gets_a_hundred_updates_in_order(mesh, plan):
     listener.join(10)
     updates = [body for kind, device, body in listener.received[5:] if (kind, device) == ("POINT", "targets")]
     assert [struct.unpack(">64s", body[:64])[0].rstrip(b"\0").decode() for body in updates] == [f"U{k}.1" for k in range(100)]
+
+
+class Recorded(dict):
+    """What pyigtl keeps of each device is its newest message: this keeps all of them too, in the order in which they came."""
+
+    def __init__(self):
+        super().__init__()
+        self.all = []
+
+    def __setitem__(self, name, value):
+        self.all.append(value)
+        super().__setitem__(name, value)
+
+
+def test_pyigtl_gets_a_hundred_updates_in_order(plan):
+    """The same against an implementation that is not ours (MIT; `pip install pyigtl`): its server reads and its checksums agree."""
+    server = pytest.importorskip("pyigtl").OpenIGTLinkServer(port=0, start_now=False)
+    received = server.incoming_messages = Recorded()
+    server.start()
+    try:
+        with openigtlink.connected(port=server.server_address[1]) as link:
+            link.send(plan)
+            for k in range(100):
+                link.send(replace(plan, targets=[replace(plan.targets[0], id=f"U{k}")]))
+            end = time.monotonic() + 20.0
+            while len(received.all) < link.sent and time.monotonic() < end:
+                time.sleep(0.01)
+    finally:
+        server.communication_thread_stop_requested = True
+        server.shutdown()
+        server.server_close()
+    assert [m.device_name for m in received.all] == ["targets"] * 101
+    assert [m.names[0] for m in received.all[1:]] == [f"U{k}.1" for k in range(100)]
+    expected = np.array([p for t in plan.targets for p in t.positions_mm]) * [-1, -1, 1]
+    assert np.abs(np.asarray(received.all[0].positions) - expected).max() < WITHIN_MM
+
+
+def test_surfaces_are_the_bytes_that_pyigtl_writes(mesh):
+    """Its reader of POLYDATA was never tested, as it says, and fails; its writer gives the same bytes as ours."""
+    messages = pytest.importorskip("pyigtl").messages
+    triangles = mesh.surfaces["lv_endo"]
+    used, index = np.unique(triangles, return_inverse=True)
+    cells = np.column_stack([np.full(len(triangles), 3), index.reshape(-1, 3)])
+    theirs = messages.PolyDataMessage(points=mesh.points_mm[used] * [-1, -1, 1], polygons=cells.ravel())._pack_content()
+    assert theirs == openigtlink.surface_body(mesh.points_mm, triangles)
 
 
 def test_updates_of_guidance_are_streamed_as_they_come(mesh, plan, tmp_path, monkeypatch):
