@@ -291,7 +291,7 @@ def test_damaged_models_are_one_line(learned: Path, tmp_path: Path) -> None:
         "longer": whole + b"1234",
         "no metadata": written({k: v for k, v in header.items() if k != "__metadata__"}),
         "another format": written({**header, "__metadata__": {"format": "x", "card": "{}"}}),
-        "no card": written({**header, "__metadata__": {"format": "vtwin-segmentation 1", "card": "[]"}}),
+        "no card": written({**header, "__metadata__": {"format": "vtwin-segmentation 2", "card": "[]"}}),
         "wrong dtype": written({**header, name: {**header[name], "dtype": "F16"}}),
         "wrong shape": written({**header, name: {**header[name], "shape": [1, 2]}}),
         "bad offsets": written({**header, name: {**header[name], "data_offsets": [-4, 8]}}),
@@ -309,7 +309,7 @@ def test_damaged_models_are_one_line(learned: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError) as found:
             Model.load(path)
         assert "\n" not in str(found.value), what
-    assert "the weights take 3 channels, the card says 5" in _refusal(tmp_path, with_card(context=2))
+    assert "the weights take 14 channels, the card says 22" in _refusal(tmp_path, with_card(context=2))
     rng = np.random.default_rng(0)
     for _ in range(150):
         data = bytearray(whole)

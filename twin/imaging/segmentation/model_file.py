@@ -21,7 +21,7 @@ from twin.errors import InputError
 from twin.io.source import read_bytes
 from twin.volume import LABELS
 
-FORMAT = "vtwin-segmentation 1"
+FORMAT = "vtwin-segmentation 2"
 MAX_BYTES = 200_000_000
 MAX_HEADER = 1_000_000
 PHANTOMS_ONLY = "phantoms only: not used for patients"
@@ -34,7 +34,8 @@ class Card:
 
     classes: names from `twin.volume.LABELS`, background first; context: neighbours on each side; pixel_mm: in-plane size that the network
     sees; trained, held_out: counts of images and slices, from phantoms and from the user's own images; spacing: ranges
-    (low, high) of the training images in mm; scores: `metrics.summary` on what was held out.
+    (low, high) of the training images in mm; scores: `metrics.summary` on what was held out; precision: of the products in training (the
+    weights are float32).
     """
 
     classes: tuple[str, ...]
@@ -50,6 +51,7 @@ class Card:
     steps: int = 0
     seed: int = 0
     threads: int = 1
+    precision: str = "float32"
     date: str = ""
     data_hash: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -178,7 +180,7 @@ def card_text(card: Card) -> str:
         f"pixels of {card.pixel_mm:g} mm, dropout {card.dropout:g}",
         f"- trained on: {_counts(card.trained)}; held out: {_counts(card.held_out)}",
         "- images trained on: " + ", ".join(f"{name} {low:g} to {high:g} mm" for name, (low, high) in sorted(card.spacing.items())),
-        f"- {card.steps} steps, seed {card.seed}, {card.threads} threads, {card.date}; hash of the data {card.data_hash}",
+        f"- {card.steps} steps, seed {card.seed}, {card.threads} threads, {card.precision}, {card.date}; hash of the data {card.data_hash}",
         "- versions: " + ", ".join(f"{name} {version}" for name, version in sorted(card.versions.items())),
     ]
     for title, scores in (("all that was held out", card.scores), ("the user's own images among them", card.scores_own)):

@@ -14,13 +14,14 @@ from scipy import ndimage
 from twin.errors import InputError
 from twin.image import Image
 from twin.imaging.segmentation.model_file import REMEDY, Card, read_model
-from twin.imaging.segmentation.network import torch_or_remedy, unet
-from twin.imaging.segmentation.slices import context, from_pixels, normalised, padded, stack_of, to_pixels
+from twin.imaging.segmentation.network import FOLD, PLACES, multiple, torch_or_remedy, unet
+from twin.imaging.segmentation.slices import context, from_pixels, normalised, padded, places, stack_of, to_pixels
 from twin.volume import LABELS, WALL, LabelVolume
 
 BATCH = 8
 FAR = 1.5
 """An image whose spacing lies further outside the trained range than by this factor is doubtful."""
+NEIGHBOURS = np.ones((3, 3, 3), bool)
 MAX_VOXELS = 60_000_000
 """Probabilities of all classes are held at once."""
 
@@ -58,7 +59,7 @@ class Model:
         first = "down.0.0.weight"
         if first in found and first in wanted and found[first] != wanted[first]:
             channels = found[first][1] if len(found[first]) == 4 else "?"
-            problem = f"the weights take {channels} channels, the card says {2 * card.context + 1}"
+            problem = f"the weights take {channels} channels, the card says {(2 * card.context + 1) * FOLD**2 + PLACES}"
             raise InputError(path, "channels", problem, REMEDY)
         if found != wanted:
             name = min(set(found.items()) ^ set(wanted.items()))[0]
@@ -80,7 +81,7 @@ def segment(image: Image, model: Model, seed: int = 0, passes: int = 8) -> Segme
     if not values.any():
         raise InputError(image.source, "data", "all voxels have the same value", "give the image")
     small = np.asarray(to_pixels(values, stack, card.pixel_mm, order=1), np.float32)
-    mean = from_pixels(_mean(context(small, card.context), model, seed, passes), stack)
+    mean = from_pixels(_mean(context(small, card.context), places(stack), model, seed, passes), stack)
     mean /= np.maximum(mean.sum(axis=0), 1e-6)
     chosen, removed = _whole(np.argmax(mean, axis=0), card.classes)
     entropy = -(mean * np.log(np.maximum(mean, 1e-9))).sum(axis=0) / np.log(len(card.classes))
@@ -110,10 +111,10 @@ def _doubts(pixel_mm: tuple[float, float], slice_mm: float, card: Card) -> Itera
             yield f"{name} spacing {value:.1f} mm lies far outside what the model was trained on ({low:g} to {high:g} mm)"
 
 
-def _mean(batch: NDArray[np.float32], model: Model, seed: int, passes: int) -> NDArray[np.float32]:
+def _mean(batch: NDArray[np.float32], place: NDArray[np.float32], model: Model, seed: int, passes: int) -> NDArray[np.float32]:
     """Mean probabilities over the views, (classes, rows, columns, slices)."""
     torch = torch_or_remedy()
-    ready, inside = padded(batch, 2 ** (len(model.card.widths) - 1))
+    ready, inside = padded(batch, multiple(model.card.widths))
     total: NDArray[np.float32] | None = None
     before = torch.get_num_threads()
     # as many as it was trained with: another number may change the last digits
@@ -125,8 +126,10 @@ def _mean(batch: NDArray[np.float32], model: Model, seed: int, passes: int) -> N
                 if isinstance(module, torch.nn.Dropout2d):
                     module.train(passes > 1)
             for view in range(passes):
-                seen = turned(ready, view)
-                parts = [torch.softmax(model.network(torch.from_numpy(seen[k : k + BATCH].copy())), 1) for k in range(0, len(seen), BATCH)]
+                seen, parts = turned(ready, view), []
+                for k in range(0, len(seen), BATCH):
+                    x, at = (torch.from_numpy(part[k : k + BATCH].copy()) for part in (seen, place))
+                    parts.append(torch.softmax(model.network(x, at), 1))
                 back = unturned(torch.cat(parts).numpy(), view)
                 total = back if total is None else total + back
     finally:
@@ -148,12 +151,24 @@ def unturned(batch: NDArray[np.float32], view: int) -> NDArray[np.float32]:
 
 
 def _whole(chosen: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[NDArray[np.int64], int]:
-    """Only the largest connected heart and, in it, the largest piece of each pool; and how many voxels became background."""
+    """Only the largest connected heart, in it the largest piece of each pool, and what wall lies at these; and how many voxels became
+    background. A thin wall across thick slices is in many pieces: they are not loose if they touch a pool."""
     out = chosen.copy()
-    for part in (tuple(classes[1:]), ("lv_blood",), ("rv_blood",), tuple(name for name in classes if name in WALL)):
-        mask = np.isin(out, [classes.index(name) for name in part if name in classes])
+    for part in (tuple(classes[1:]), ("lv_blood",), ("rv_blood",)):
+        mask = _of(out, classes, part)
         numbered, count = ndimage.label(mask)
         if count > 1:
             largest = 1 + int(np.argmax(np.bincount(numbered.ravel())[1:]))
             out[mask & (numbered != largest)] = 0
+    wall, pools = _of(out, classes, WALL), _of(out, classes, ("lv_blood", "rv_blood"))
+    numbered, count = ndimage.label(wall, NEIGHBOURS)
+    size = np.bincount(numbered.ravel(), minlength=count + 1)
+    at_pool = np.unique(numbered[ndimage.binary_dilation(pools, NEIGHBOURS) & wall])
+    kept = at_pool if len(at_pool) else np.flatnonzero(size[1:] == size[1:].max(initial=0)) + 1
+    out[wall & ~np.isin(numbered, kept)] = 0
     return out, int((out != chosen).sum())
+
+
+def _of(chosen: NDArray[np.int64], classes: tuple[str, ...], names: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Voxels of any of some labels."""
+    return np.asarray(np.isin(chosen, [classes.index(name) for name in names if name in classes]))

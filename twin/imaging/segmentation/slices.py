@@ -2,6 +2,7 @@
 
 The stack is looked at from a fixed side: slices run along the axis with the largest spacing, and the two axes within them are turned to lie
 as near to left and posterior as they can, so that neither the storage order nor flips of the image's axes change what the network sees.
+Slices run to the right, back and up, which is from the apex to the base of a heart in its usual place.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Array = NDArray[np.float32]
 
 EQUAL = 1.01
 """Spacings within one per cent of each other are the same."""
+TO_BASE = np.array([-1.0, 1.0, 1.0])
+"""LPS direction from the apex to the base of a heart in its usual place: right, back and up."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Stack:
         rest = [axis for axis in range(3) if axis != across]
         best = max(itertools.permutations(rest), key=lambda pair: round(abs(axes[0, pair[0]]) + abs(axes[1, pair[1]]), 6))
         order = (best[0], best[1], across)
-        flips = tuple(_points_back(axes[:, axis], lead) for axis, lead in zip(order, (0, 1, 2)))
+        flips = (*(_points_back(axes[:, axis], lead) for lead, axis in enumerate(best)), _points_to_apex(axes[:, across]))
         sizes = tuple(int(shape[axis]) for axis in order)
         return Stack(order, flips, sizes, (float(spacing[order[0]]), float(spacing[order[1]])), float(spacing[across]))  # type: ignore[arg-type]
 
@@ -66,6 +69,12 @@ def _points_back(column: NDArray[np.float64], lead: int) -> bool:
     rounded = np.round(column, 6)
     leading = rounded[lead] if rounded[lead] != 0 else rounded[np.flatnonzero(rounded)[0]]
     return bool(leading < 0)
+
+
+def _points_to_apex(column: NDArray[np.float64]) -> bool:
+    """True if an index axis runs to the left, front and feet."""
+    along = round(float(column @ TO_BASE), 6)
+    return along < 0 if along != 0 else _points_back(column, 2)
 
 
 def normalised(data: NDArray[Any]) -> Array:
@@ -116,6 +125,12 @@ def context(volume: Array, neighbours: int) -> Array:
     n = volume.shape[2]
     index = np.clip(np.arange(n)[:, None] + np.arange(-neighbours, neighbours + 1), 0, n - 1)
     return np.ascontiguousarray(np.transpose(volume, (2, 0, 1))[index])
+
+
+def places(stack: Stack) -> Array:
+    """Where each slice lies in its stack, (slices, 2) float32: its distances from the first and from the last, in units of 100 mm."""
+    away = np.arange(stack.shape_px[2]) * (stack.slice_mm / 100.0)
+    return np.stack([away, away[::-1]], axis=1).astype(np.float32)
 
 
 def padded(batch: Array, multiple: int) -> tuple[Array, tuple[slice, slice]]:
