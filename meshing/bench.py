@@ -15,6 +15,7 @@ from meshing.laplace import trajectory_fraction
 from meshing.mesh_labels import mesh_heart
 from meshing.phantom import Ventricles
 from meshing.segments import aha_segments
+from twin.record import timed
 
 EDGE_MM = 1.07
 GOAL_S = 30.0
@@ -53,4 +54,4 @@ def _timed(work: Callable[[], Found]) -> tuple[Found, float]:
 
 
 def _record(name: str, value: float, reference: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": "s", "reference": reference, "ratio": reference / value}
+    return timed(name, value, "s", reference)

@@ -37,6 +37,7 @@ from planners.virtual.ten import HEARTS, VELOCITIES, VirtualHeart
 from twin.model import Twin
 from twin.patient import Evidence, Patient
 from twin.plan import Circuit, PlanRequest
+from twin.record import checked
 from twin.run import content_hash
 
 EDGE_MM = 3.0
@@ -250,8 +251,7 @@ def records_of(hearts: Sequence[HeartRecord]) -> list[dict[str, Any]]:
 
 
 def _record(name: str, value: float, reference: float, tolerance: float, source: str) -> dict[str, Any]:
-    passed = bool(abs(value - reference) <= tolerance + 1e-12)
-    return {"name": name, "value": value, "unit": "1", "reference": reference, "tolerance": tolerance, "source": source, "passed": passed}
+    return checked(name, value, "1", reference, tolerance, source)
 
 
 def table(hearts: Mapping[str, HeartRecord]) -> str:

@@ -25,6 +25,7 @@ from solvers.ecg import lead_matrix
 from twin.mesh import HeartMesh
 from twin.params import Param
 from twin.patient import LEADS, Ecg, ElectroanatomicalMap, Evidence, Patient
+from twin.record import checked
 from twin.volume import LabelVolume
 
 Array = NDArray[np.float64]
@@ -253,16 +254,8 @@ def _covered(rows: Sequence[tuple[float, float, float, float, bool]], widen: flo
 
 
 def _record(name: str, value: float, goal: Param) -> dict[str, Any]:
-    reference, tolerance = 0.5 * (goal.low + goal.high), 0.5 * (goal.high - goal.low)
-    return {
-        "name": f"calibration/{name}",
-        "value": value,
-        "unit": goal.unit,
-        "reference": reference,
-        "tolerance": tolerance,
-        "passed": bool(goal.low <= value <= goal.high),
-        "source": goal.source,
-    }
+    middle, half = 0.5 * (goal.low + goal.high), 0.5 * (goal.high - goal.low)
+    return checked(f"calibration/{name}", value, goal.unit, middle, half, goal.source)
 
 
 def checks(fast: bool = True) -> list[dict[str, Any]]:

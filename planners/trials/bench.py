@@ -18,6 +18,7 @@ from planners.trials.scheduler import Scheduler
 from planners.trials.store import Store
 from planners.trials.table import open_table
 from planners.trials.toy_work import empty
+from twin.record import timed
 
 JOBS = 10_000
 ROWS = 1_000_000
@@ -45,14 +46,10 @@ def records(jobs: int = JOBS, rows: int = ROWS) -> list[dict[str, Any]]:
     out = []
     for name in ("in_process", "processes"):
         ms, grown = overhead(name, jobs)
-        out.append(_record(f"trials/overhead/{name}", ms, "ms per empty job", plain))
+        out.append(timed(f"trials/overhead/{name}", ms, "ms per empty job", plain))
         if name == "in_process":
-            out.append(_record("trials/memory", grown, f"MB more after {jobs} jobs than after a tenth of them", grown))
+            out.append(timed("trials/memory", grown, f"MB more after {jobs} jobs than after a tenth of them", grown))
     return [*out, _opening(rows)]
-
-
-def _record(name: str, value: float, unit: str, reference: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "reference": reference, "ratio": reference / value if value else 1.0}
 
 
 def overhead(name: str, jobs: int) -> tuple[float, float]:
@@ -113,4 +110,4 @@ def _opening(rows: int) -> dict[str, Any]:
         assert sum(counted["non_inducible_sum"].to_pylist()) == (rows + 2) // 3
         start = time.perf_counter()
         pd.read_parquet(path)
-        return _record(f"trials/open/{rows}", opened, "s", time.perf_counter() - start)
+        return timed(f"trials/open/{rows}", opened, "s", time.perf_counter() - start)

@@ -15,6 +15,7 @@ from twin.imaging.align import SliceShifts, put_back, slice_shifts
 from twin.imaging.channels import conducting_channels
 from twin.imaging.lge import MUSCLE_G_PER_ML, Enhancement, classify
 from twin.imaging.thickness import wall_thickness
+from twin.record import checked
 from twin.volume import LABELS, WALL, LabelVolume
 
 SCANS = {
@@ -95,16 +96,7 @@ def checks(fast: bool = True) -> list[dict[str, Any]]:
 def _record(
     name: str, value: float, reference: float, share: float, unit: str, absolute: float | None = None, source: str = _PHANTOM
 ) -> dict[str, Any]:
-    tolerance = share * reference if absolute is None else absolute
-    return {
-        "name": name,
-        "value": value,
-        "unit": unit,
-        "reference": reference,
-        "tolerance": tolerance,
-        "source": source,
-        "passed": bool(abs(value - reference) <= tolerance),
-    }
+    return checked(name, value, unit, reference, share * reference if absolute is None else absolute, source)
 
 
 def _slices() -> list[dict[str, Any]]:

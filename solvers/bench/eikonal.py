@@ -14,6 +14,7 @@ from solvers.eikonal.mesh import EikonalMesh
 from solvers.eikonal.reentrant import ReentrantEikonal
 from solvers.eikonal.restitution import RestitutionTable
 from twin.mesh import HeartMesh
+from twin.record import timed
 from twin.tissue import Velocity
 
 SPEED = Velocity(0.6, 0.25)
@@ -131,4 +132,4 @@ def _best_us(work: Callable[[], object], units: int, repeats: int) -> float:
 
 
 def _record(name: str, value: float, reference: float, unit: str = "us/node") -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "reference": reference, "ratio": reference / value}
+    return timed(name, value, unit, reference)

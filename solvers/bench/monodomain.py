@@ -21,6 +21,7 @@ from solvers.monodomain.log import BeatLog
 from solvers.monodomain.operators import Diffusion, build, products_needed
 from solvers.monodomain.schemes import Explicit
 from solvers.monodomain.solver import DT_MS, Monodomain, Settings
+from twin.record import timed
 
 D_L_MM2_MS, D_T_MM2_MS = 0.0953, 0.0126
 SLAB_MM, SPACING_MM = (20.0, 7.0, 3.0), 0.2
@@ -196,4 +197,4 @@ def _best_ns(work: Callable[[], object], units: int, times: int = 5) -> float:
 
 
 def _record(name: str, value: float, reference: float, unit: str = "ns/node") -> dict[str, Any]:
-    return {"name": f"monodomain/{name}", "value": value, "unit": unit, "reference": reference, "ratio": reference / value}
+    return timed(f"monodomain/{name}", value, unit, reference)

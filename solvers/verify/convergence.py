@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from meshing.box import box_mesh
 from solvers.monodomain.solver import Monodomain, Settings
 from twin.params import Param
+from twin.record import checked
 
 REST_MV, HEIGHT_MV = -80.0, 100.0
 RATE = Param(1.0, "1/ms", 0.1, 10.0, "chosen here: a front some 1.4 mm wide at 1 mm^2/ms, resolved by every mesh below")
@@ -95,8 +96,4 @@ def orders() -> dict[str, tuple[float, float]]:
 
 def checks(fast: bool = True) -> list[dict[str, Any]]:
     """Records of `vtwin verify convergence`: orders within 0.1."""
-    records = []
-    for name, (value, expected) in orders().items():
-        record = {"name": f"convergence/{name}/order", "value": value, "unit": "1", "reference": expected, "tolerance": 0.1}
-        records.append({**record, "source": _ORDER, "passed": abs(value - expected) <= 0.1})
-    return records
+    return [checked(f"convergence/{name}/order", value, "1", expected, 0.1, _ORDER) for name, (value, expected) in orders().items()]

@@ -20,6 +20,7 @@ from solvers.verify.planar import SICK_G_NA
 from twin.experiment import Stimulus
 from twin.mesh import REGIONS, HeartMesh
 from twin.params import Param
+from twin.record import checked
 from twin.tissue import Velocity
 
 _GOAL = "goal of issue 4: within 5 % along and 10 % across the fibres in every orientation at 0.5 mm, no artificial block up to 0.8 mm"
@@ -125,5 +126,4 @@ def checks(fast: bool = True) -> list[dict[str, Any]]:
 
 
 def _record(name: str, value: float, unit: str, reference: float, tolerance: float) -> dict[str, Any]:
-    record = {"name": name, "value": value, "unit": unit, "reference": reference, "tolerance": tolerance, "source": _GOAL}
-    return {**record, "passed": bool(abs(value - reference) <= tolerance)}
+    return checked(name, value, unit, reference, tolerance, _GOAL)

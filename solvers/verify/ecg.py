@@ -14,6 +14,7 @@ from solvers.ecg.torso import SIGMA_LUNG, SIGMA_TORSO, icosphere
 from solvers.verify.electrograms import checks as contact_checks
 from twin.io.surfaces import Surface
 from twin.params import Param
+from twin.record import checked
 
 Array = NDArray[np.float64]
 
@@ -144,12 +145,4 @@ def checks() -> list[dict[str, Any]]:
 
 
 def _record(name: str, value: float, reference: float, tolerance: Param) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": value,
-        "unit": tolerance.unit,
-        "reference": reference,
-        "tolerance": tolerance.value,
-        "source": tolerance.source,
-        "passed": bool(abs(value - reference) <= tolerance.value),
-    }
+    return checked(name, value, tolerance.unit, reference, tolerance.value, tolerance.source)

@@ -17,6 +17,7 @@ from solvers.eikonal.restitution import RestitutionTable
 from solvers.verify import junction
 from twin.mesh import REGIONS, HeartMesh
 from twin.params import Param
+from twin.record import checked
 from twin.tissue import Velocity
 
 SLOW_M_S, FAST_M_S = 0.5, 2.0
@@ -161,30 +162,30 @@ def ring_cycle_ms(inner_mm: float, spacing_mm: float, speed_m_s: float, table: R
 
 def checks() -> list[dict[str, Any]]:
     """Records of `vtwin verify eikonal`."""
-    out = [_record("eikonal/planar/oblique_mesh", _planar_error(), "1", 0.0, 1e-3, "a linear function solves the equation and lies in P1")]
+    out = [checked("eikonal/planar/oblique_mesh", _planar_error(), "1", 0.0, 1e-3, "a linear function solves the equation and lies in P1")]
     for (spacing, ratio), gate in LATE.items():
         name = f"eikonal/point/oblique/ratio{ratio:g}/dx{spacing:g}"
-        out.append(_record(name, oblique_error(spacing, ratio), "1", 0.0, gate.value, gate.source))
+        out.append(checked(name, oblique_error(spacing, ratio), "1", 0.0, gate.value, gate.source))
     for ratio in (1.0, 2.4, 4.0):
         order = convergence_order(ratio)
-        out.append(_record(f"eikonal/point/order/ratio{ratio:g}", order, "1", 1.0, ORDER_TOLERANCE.value, ORDER_TOLERANCE.source))
+        out.append(checked(f"eikonal/point/order/ratio{ratio:g}", order, "1", 1.0, ORDER_TOLERANCE.value, ORDER_TOLERANCE.source))
     for name, thickness in (("sheet", 0.0), ("layer", 2.0)):
         late = fast_strip_error(1.0, thickness)
-        out.append(_record(f"eikonal/purkinje/{name}/dx1", late, "ms", 0.0, STRIP_TOLERANCE.value, STRIP_TOLERANCE.source))
+        out.append(checked(f"eikonal/purkinje/{name}/dx1", late, "ms", 0.0, STRIP_TOLERANCE.value, STRIP_TOLERANCE.source))
     for speed in (0.5, 0.6):
         exact = 2 * np.pi * 30.0 / speed
         value = ring_cycle_ms(30.0, 2.0, speed, steady(200.0, 40.0), 4000.0)
-        out.append(_record(f"eikonal/annulus/c{speed:g}", value, "ms", exact, CYCLE_TOLERANCE.value * exact, CYCLE_TOLERANCE.source))
+        out.append(checked(f"eikonal/annulus/c{speed:g}", value, "ms", exact, CYCLE_TOLERANCE.value * exact, CYCLE_TOLERANCE.source))
     for inner in (36.0, 45.0):
         exact = fixed_point_ms(2 * np.pi * inner, 0.6, restituting())
         value = ring_cycle_ms(inner, 2.0, 0.6, restituting())
         source = "fixed point of L = CL c(CL - APD); " + CYCLE_TOLERANCE.source
-        out.append(_record(f"eikonal/annulus/restitution/r{inner:g}", value, "ms", exact, CYCLE_TOLERANCE.value * exact, source))
+        out.append(checked(f"eikonal/annulus/restitution/r{inner:g}", value, "ms", exact, CYCLE_TOLERANCE.value * exact, source))
     for share, crossing in junction.CROSSES.items():
         for spacing in (1.0, 2.0):
             value = junction.eikonal_threshold((340.0,), range(230, 400, 5), share, Settings(), spacing)
             name = f"eikonal/junction/s3_crosses/conductivity{share:g}/dx{spacing:g}"
-            out.append(_record(name, value, "ms", crossing.value, JUNCTION_TOLERANCE.value, crossing.source))
+            out.append(checked(name, value, "ms", crossing.value, JUNCTION_TOLERANCE.value, crossing.source))
     return out
 
 
@@ -196,16 +197,3 @@ def _planar_error() -> float:
     geometry = EikonalMesh(points, tets, np.tile([1.0, 0.0, 0.0], (len(tets), 1)))
     time = geometry.solve(SPEED_M_S, 0.5 * SPEED_M_S, np.flatnonzero(points[:, 0] < 1e-9))
     return float(np.abs(time * SPEED_M_S - points[:, 0]).max() / 24.0)
-
-
-def _record(name: str, value: float, unit: str, reference: float, tolerance: float, source: str) -> dict[str, Any]:
-    passed = bool(abs(value - reference) <= tolerance)
-    return {
-        "name": name,
-        "value": value,
-        "unit": unit,
-        "reference": reference,
-        "tolerance": tolerance,
-        "source": source,
-        "passed": passed,
-    }

@@ -23,6 +23,7 @@ from solvers.monodomain.solver import Monodomain, Settings
 from twin.experiment import Activations, Stimulus
 from twin.mesh import HeartMesh
 from twin.params import Param
+from twin.record import checked
 from twin.tissue import Velocity
 
 Array = NDArray[np.float64]
@@ -212,12 +213,4 @@ def checks() -> list[dict[str, Any]]:
 
 
 def _record(name: str, value: float, tolerance: float, source: Param, reference: float = 0.0) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": value,
-        "unit": source.unit,
-        "reference": reference,
-        "tolerance": tolerance,
-        "source": source.source,
-        "passed": bool(abs(value - reference) <= tolerance),
-    }
+    return checked(name, value, source.unit, reference, tolerance, source.source)

@@ -20,6 +20,7 @@ from solvers.monodomain.solver import Monodomain, Settings
 from solvers.monodomain.wave_fit import THETA
 from twin.experiment import Result, Stimulus
 from twin.params import Param
+from twin.record import checked
 
 _PAPER = "Niederer et al., Phil Trans R Soc A 369:4331 (2011)"
 SIZE_MM = (20.0, 7.0, 3.0)
@@ -130,18 +131,5 @@ def p8_ms(case: Case) -> float:
 
 def checks(fast: bool = True) -> list[dict[str, Any]]:
     """Records of `vtwin verify niederer`; `fast=False` adds 0.1 mm (minutes)."""
-    records = []
-    for case in FAST if fast else FAST + SLOW:
-        value = p8_ms(case)
-        records.append(
-            {
-                "name": case.name,
-                "value": value,
-                "unit": "ms",
-                "reference": case.reference.value,
-                "tolerance": case.tolerance_ms,
-                "source": case.reference.source,
-                "passed": abs(value - case.reference.value) <= case.tolerance_ms,
-            }
-        )
-    return records
+    cases = FAST if fast else FAST + SLOW
+    return [checked(c.name, p8_ms(c), "ms", c.reference.value, c.tolerance_ms, c.reference.source) for c in cases]

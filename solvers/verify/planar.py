@@ -15,6 +15,7 @@ from solvers.monodomain.solver import Monodomain, Settings
 from solvers.monodomain.wave_fit import RING, measure, speed_per_sqrt_d
 from twin.experiment import Stimulus
 from twin.params import Param
+from twin.record import checked
 
 _SOURCE = "1-D limit h, dt -> 0 of ten Tusscher-Panfilov 2006 epi, first beat from rest, chi 140/mm; +-0.2 %, design/monodomain.md"
 SIGMA_L = Param(0.133418, "S/m", 0.05, 0.3, "Niederer 2011: 0.17 and 0.62 S/m in series")
@@ -107,14 +108,4 @@ def checks(fast: bool = True) -> list[dict[str, Any]]:
 
 
 def _record(name: str, value: float, reference: float, share: float, source: str) -> dict[str, Any]:
-    tolerance = share * reference
-    passed = bool(abs(value - reference) <= tolerance)
-    return {
-        "name": name,
-        "value": value,
-        "unit": "m/s",
-        "reference": reference,
-        "tolerance": tolerance,
-        "source": source,
-        "passed": passed,
-    }
+    return checked(name, value, "m/s", reference, share * reference, source)

@@ -18,6 +18,7 @@ from solvers.verify.reentry_cases import CASES, FOLLOW_MS, SITES, Case, Outcome,
 from solvers.verify.reentry_data import load
 from solvers.verify.reentry_sheet import S1_MS
 from twin.params import Param
+from twin.record import checked
 from twin.tissue import Velocity
 
 FITTED, HELD_OUT = CASES[:2], CASES[2:]
@@ -107,8 +108,7 @@ def checks() -> list[dict[str, Any]]:
 
 
 def _record(name: str, value: float, reference: float, tolerance: float, source: str) -> dict[str, Any]:
-    passed = bool(abs(value - reference) <= tolerance)
-    return {"name": name, "value": value, "unit": "1", "reference": reference, "tolerance": tolerance, "source": source, "passed": passed}
+    return checked(name, value, "1", reference, tolerance, source)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from solvers.eikonal.forward import EikonalForward
 from twin.mesh import HeartMesh
 from twin.params import Param
 from twin.patient import LEADS, Ecg
+from twin.record import checked
 from twin.signals.delineate import delineate
 from twin.signals.pacemap import pace_map
 from twin.tissue import Velocity
@@ -165,12 +166,4 @@ def checks(fast: bool = True) -> list[dict[str, Any]]:
 
 
 def _record(name: str, value: float, tolerance: Param) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": value,
-        "unit": tolerance.unit,
-        "reference": 0.0,
-        "tolerance": tolerance.value,
-        "source": tolerance.source,
-        "passed": bool(abs(value) <= tolerance.value),
-    }
+    return checked(name, value, tolerance.unit, 0.0, tolerance.value, tolerance.source)

@@ -12,6 +12,7 @@ from solvers.ionic import IonicModel, ionic_model
 from solvers.ionic.cells import evaluate
 from solvers.ionic.pacing import STIMULUS_MV_MS
 from solvers.ionic.protocols import CALCIUM, SAMPLE_MS, Beat, PacedCell, last_cycle_ms, measure
+from twin.record import checked
 
 SOURCE = (
     "myokit 1.39.2 (CVODES, tolerance 1e-8) on the published equations, steady pacing at 1000 ms, 20 beats from the initial state; "
@@ -86,13 +87,13 @@ def _against(label: str, values: tuple[float, ...], reference: tuple[float | Non
             continue
         if quantity == "apd50":
             tolerance = TOLERANCE_APD50_MS.get(label.removesuffix("/float32"), tolerance)
-        yield _record(f"{label}/{quantity}", value, unit, expected, tolerance * expected if unit == "nM" else tolerance, source)
+        yield checked(f"{label}/{quantity}", value, unit, expected, tolerance * expected if unit == "nM" else tolerance, source)
 
 
 def _drift(label: str, double: list[Beat], single: list[Beat]) -> dict[str, Any]:
     drift = max(abs(a.apd90_ms - b.apd90_ms) for a, b in zip(double, single, strict=True))
     source = f"float64 run of the same source; largest APD90 difference of {len(double)} beats"
-    return _record(f"{label}/float32_drift", drift, "ms", 0.0, DRIFT_MS, source)
+    return checked(f"{label}/float32_drift", drift, "ms", 0.0, DRIFT_MS, source)
 
 
 def _own(name: str, cell: str) -> Iterator[dict[str, Any]]:
@@ -140,18 +141,5 @@ def _pacemaker() -> Iterator[dict[str, Any]]:
     for label, scale in (("", {}), ("less", {"G_fNa": 0.8, "G_fK": 0.8})):
         cell = PacedCell(ionic_model("stewart_2009", scale=scale), DT_MS, "float64", stimulus_mv_ms=0.0)
         cycles[label] = last_cycle_ms(cell.voltage(20_000.0)[0])
-    yield _record("ionic/stewart_2009/spontaneous_cycle", cycles[""], "ms", 1150.0, 350.0, source)
-    yield _record("ionic/stewart_2009/slower_with_0.8_I_f_by", cycles["less"] - cycles[""], "ms", 300.0, 250.0, source)
-
-
-def _record(name: str, value: float, unit: str, reference: float, tolerance: float, source: str) -> dict[str, Any]:
-    passed = bool(abs(value - reference) <= tolerance)
-    return {
-        "name": name,
-        "value": value,
-        "unit": unit,
-        "reference": reference,
-        "tolerance": tolerance,
-        "source": source,
-        "passed": passed,
-    }
+    yield checked("ionic/stewart_2009/spontaneous_cycle", cycles[""], "ms", 1150.0, 350.0, source)
+    yield checked("ionic/stewart_2009/slower_with_0.8_I_f_by", cycles["less"] - cycles[""], "ms", 300.0, 250.0, source)

@@ -11,6 +11,7 @@ from solvers.ionic import Cells, ionic_model
 from solvers.monodomain.solver import Monodomain, Settings
 from twin.experiment import Stimulus
 from twin.params import Param
+from twin.record import checked
 
 SIZE_MM, SPACING_MM, D_MM2_MS = 60.0, 0.6, 0.05
 TAU_CLOSE = Param(0.35, "1", 0.2, 0.6, "chosen here: shortens the action potential to 116 ms, so that a turn fits into the sheet")
@@ -44,8 +45,7 @@ def checks(fast: bool = True) -> list[dict[str, Any]]:
     times = probe_beats_ms()
     late = times[times >= END_MS - 1000.0]
     cycle = float(np.median(np.diff(late))) if len(late) > 1 else 0.0
-    rows = (("spiral/turns_in_1_s", float(len(late)), "1", 7.0, 1.0), ("spiral/cycle_length", cycle, "ms", 148.0, 5.0))
     return [
-        {"name": n, "value": v, "unit": u, "reference": r, "tolerance": t, "source": _SOURCE, "passed": abs(v - r) <= t}
-        for n, v, u, r, t in rows
+        checked("spiral/turns_in_1_s", float(len(late)), "1", 7.0, 1.0, _SOURCE),
+        checked("spiral/cycle_length", cycle, "ms", 148.0, 5.0, _SOURCE),
     ]
