@@ -15,7 +15,7 @@ from meshing.laplace import trajectory_fraction
 from meshing.mesh_labels import mesh_heart
 from meshing.phantom import Ventricles
 from meshing.segments import aha_segments
-from twin.record import timed
+from twin.check_record import timed
 
 EDGE_MM = 1.07
 GOAL_S = 30.0
@@ -23,11 +23,11 @@ GOAL_S = 30.0
 Found = TypeVar("Found")
 
 
-def records(edge_mm: float = EDGE_MM) -> list[dict[str, Any]]:
+def records(edge_mm: float = EDGE_MM, spacing_mm: float = 1.0) -> list[dict[str, Any]]:
     """The split of the time, s. References in the same run: a Delaunay tetrahedralisation of as many points for the mesh, the mesh's own
     functions for the coordinates, the goal for the whole."""
-    mesh_heart(Ventricles(scale=0.5).volume(1.5), 3.0)  # compiles
-    volume = Ventricles().volume(1.0, scar=True)
+    mesh_heart(Ventricles(scale=0.5).volume(0.75), 1.5)  # compiles
+    volume = Ventricles().volume(spacing_mm, scar=True)
     mesh, meshed = _timed(lambda: mesh_heart(volume, edge_mm))
     fields, walled = _timed(lambda: wall(mesh))
     _, fibred = _timed(lambda: fibres(mesh, None, fields))

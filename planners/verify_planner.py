@@ -34,10 +34,10 @@ from planners.pacing.engine import InductionRun
 from planners.pacing.induce import PacingSettings, induce, model_of, stimulus_sites
 from planners.pacing.protocol import Protocol, load_protocol
 from planners.virtual.ten import HEARTS, VELOCITIES, VirtualHeart
+from twin.check_record import checked
 from twin.model import Twin
 from twin.patient import Evidence, Patient
 from twin.plan import Circuit, PlanRequest
-from twin.record import checked
 from twin.run import content_hash
 
 EDGE_MM = 3.0

@@ -22,10 +22,10 @@ from planners.calibration.noun import Calibration
 from planners.calibration.update import NewEvidence, update
 from planners.virtual.anatomy import Anatomy, labels
 from solvers.ecg import lead_matrix
+from twin.check_record import checked
 from twin.mesh import HeartMesh
 from twin.params import Param
 from twin.patient import LEADS, Ecg, ElectroanatomicalMap, Evidence, Patient
-from twin.record import checked
 from twin.volume import LabelVolume
 
 Array = NDArray[np.float64]

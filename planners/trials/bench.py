@@ -18,7 +18,7 @@ from planners.trials.scheduler import Scheduler
 from planners.trials.store import Store
 from planners.trials.table import open_table
 from planners.trials.toy_work import empty
-from twin.record import timed
+from twin.check_record import timed
 
 JOBS = 10_000
 ROWS = 1_000_000

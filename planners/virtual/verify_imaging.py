@@ -11,11 +11,11 @@ from meshing.label_grid import canonical, crop
 from meshing.phantom import Ventricles, sphere_shell, voxelise
 from meshing.resample import isotropic
 from planners.virtual.late_enhancement import ScanSpec, scan
+from twin.check_record import checked
 from twin.imaging.align import SliceShifts, put_back, slice_shifts
 from twin.imaging.channels import conducting_channels
 from twin.imaging.lge import MUSCLE_G_PER_ML, Enhancement, classify
 from twin.imaging.thickness import wall_thickness
-from twin.record import checked
 from twin.volume import LABELS, WALL, LabelVolume
 
 SCANS = {

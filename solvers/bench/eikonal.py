@@ -13,8 +13,8 @@ from meshing.box import box_mesh
 from solvers.eikonal.mesh import EikonalMesh
 from solvers.eikonal.reentrant import ReentrantEikonal
 from solvers.eikonal.restitution import RestitutionTable
+from twin.check_record import timed
 from twin.mesh import HeartMesh
-from twin.record import timed
 from twin.tissue import Velocity
 
 SPEED = Velocity(0.6, 0.25)

@@ -21,7 +21,7 @@ from solvers.monodomain.log import BeatLog
 from solvers.monodomain.operators import Diffusion, build, products_needed
 from solvers.monodomain.schemes import Explicit
 from solvers.monodomain.solver import DT_MS, Monodomain, Settings
-from twin.record import timed
+from twin.check_record import timed
 
 D_L_MM2_MS, D_T_MM2_MS = 0.0953, 0.0126
 SLAB_MM, SPACING_MM = (20.0, 7.0, 3.0), 0.2

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from meshing.box import box_mesh
 from solvers.monodomain.solver import Monodomain, Settings
+from twin.check_record import checked
 from twin.params import Param
-from twin.record import checked
 
 REST_MV, HEIGHT_MV = -80.0, 100.0
 RATE = Param(1.0, "1/ms", 0.1, 10.0, "chosen here: a front some 1.4 mm wide at 1 mm^2/ms, resolved by every mesh below")

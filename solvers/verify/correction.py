@@ -17,10 +17,10 @@ from solvers.monodomain.lattice import chain_along, wave_speeds
 from solvers.monodomain.solver import Monodomain, Settings
 from solvers.monodomain.wave_fit import RING, THETA, cells_of, components, directions, exponential, measure, speed_per_sqrt_d
 from solvers.verify.planar import SICK_G_NA
+from twin.check_record import checked
 from twin.experiment import Stimulus
 from twin.mesh import REGIONS, HeartMesh
 from twin.params import Param
-from twin.record import checked
 from twin.tissue import Velocity
 
 _GOAL = "goal of issue 4: within 5 % along and 10 % across the fibres in every orientation at 0.5 mm, no artificial block up to 0.8 mm"

@@ -12,9 +12,9 @@ from solvers.ecg.boundary import BoundaryElements, Region
 from solvers.ecg.field import SIGMA_I_ACROSS, SIGMA_I_ALONG, unipolar_weights
 from solvers.ecg.torso import SIGMA_LUNG, SIGMA_TORSO, icosphere
 from solvers.verify.electrograms import checks as contact_checks
+from twin.check_record import checked
 from twin.io.surfaces import Surface
 from twin.params import Param
-from twin.record import checked
 
 Array = NDArray[np.float64]
 

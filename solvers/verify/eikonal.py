@@ -15,9 +15,9 @@ from solvers.eikonal.mesh import EikonalMesh
 from solvers.eikonal.reentrant import Log, ReentrantEikonal, Settings, State
 from solvers.eikonal.restitution import RestitutionTable
 from solvers.verify import junction
+from twin.check_record import checked
 from twin.mesh import REGIONS, HeartMesh
 from twin.params import Param
-from twin.record import checked
 from twin.tissue import Velocity
 
 SLOW_M_S, FAST_M_S = 0.5, 2.0

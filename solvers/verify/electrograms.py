@@ -20,10 +20,10 @@ from solvers.ionic import Cells, ionic_model
 from solvers.ionic.restitution import model_of
 from solvers.monodomain.conductivity import Membrane, diffusion_mm2_ms
 from solvers.monodomain.solver import Monodomain, Settings
+from twin.check_record import checked
 from twin.experiment import Activations, Stimulus
 from twin.mesh import HeartMesh
 from twin.params import Param
-from twin.record import checked
 from twin.tissue import Velocity
 
 Array = NDArray[np.float64]

@@ -18,9 +18,9 @@ from solvers.monodomain.conductivity import Membrane, diffusion_mm2_ms
 from solvers.monodomain.correction import correct
 from solvers.monodomain.solver import Monodomain, Settings
 from solvers.monodomain.wave_fit import THETA
+from twin.check_record import checked
 from twin.experiment import Result, Stimulus
 from twin.params import Param
-from twin.record import checked
 
 _PAPER = "Niederer et al., Phil Trans R Soc A 369:4331 (2011)"
 SIZE_MM = (20.0, 7.0, 3.0)

@@ -13,9 +13,9 @@ from solvers.monodomain import lattice as lattices
 from solvers.monodomain.conductivity import Membrane
 from solvers.monodomain.solver import Monodomain, Settings
 from solvers.monodomain.wave_fit import RING, measure, speed_per_sqrt_d
+from twin.check_record import checked
 from twin.experiment import Stimulus
 from twin.params import Param
-from twin.record import checked
 
 _SOURCE = "1-D limit h, dt -> 0 of ten Tusscher-Panfilov 2006 epi, first beat from rest, chi 140/mm; +-0.2 %, design/monodomain.md"
 SIGMA_L = Param(0.133418, "S/m", 0.05, 0.3, "Niederer 2011: 0.17 and 0.62 S/m in series")

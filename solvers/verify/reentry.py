@@ -17,8 +17,8 @@ from solvers.eikonal.reentrant import ReentrantEikonal, Settings
 from solvers.verify.reentry_cases import CASES, FOLLOW_MS, SITES, Case, Outcome, attempts, electrode, probe_nodes, read_off, sheet_tables
 from solvers.verify.reentry_data import load
 from solvers.verify.reentry_sheet import S1_MS
+from twin.check_record import checked
 from twin.params import Param
-from twin.record import checked
 from twin.tissue import Velocity
 
 FITTED, HELD_OUT = CASES[:2], CASES[2:]

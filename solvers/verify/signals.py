@@ -16,10 +16,10 @@ from meshing.phantom import Ventricles
 from meshing.sites import pacing_sites
 from solvers.ecg import LeadField, lead_matrix
 from solvers.eikonal.forward import EikonalForward
+from twin.check_record import checked
 from twin.mesh import HeartMesh
 from twin.params import Param
 from twin.patient import LEADS, Ecg
-from twin.record import checked
 from twin.signals.delineate import delineate
 from twin.signals.pacemap import pace_map
 from twin.tissue import Velocity

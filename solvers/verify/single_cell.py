@@ -12,7 +12,7 @@ from solvers.ionic import IonicModel, ionic_model
 from solvers.ionic.cells import evaluate
 from solvers.ionic.pacing import STIMULUS_MV_MS
 from solvers.ionic.protocols import CALCIUM, SAMPLE_MS, Beat, PacedCell, last_cycle_ms, measure
-from twin.record import checked
+from twin.check_record import checked
 
 SOURCE = (
     "myokit 1.39.2 (CVODES, tolerance 1e-8) on the published equations, steady pacing at 1000 ms, 20 beats from the initial state; "

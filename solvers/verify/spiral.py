@@ -9,9 +9,9 @@ import numpy as np
 from meshing.box import box_mesh
 from solvers.ionic import Cells, ionic_model
 from solvers.monodomain.solver import Monodomain, Settings
+from twin.check_record import checked
 from twin.experiment import Stimulus
 from twin.params import Param
-from twin.record import checked
 
 SIZE_MM, SPACING_MM, D_MM2_MS = 60.0, 0.6, 0.05
 TAU_CLOSE = Param(0.35, "1", 0.2, 0.6, "chosen here: shortens the action potential to 116 ms, so that a turn fits into the sheet")
