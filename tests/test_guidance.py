@@ -455,6 +455,49 @@ def test_trains_that_are_given_up_are_asked_for_again(learning, tmp_path):
     assert restarted.step({"lesions": path}) == (None, records.updates(tmp_path)[-1])
 
 
+class Wavering(Topological):
+    """In one of the samples VT is still induced."""
+
+    def of_sample(self, sample):
+        return Steady(*(getattr(self, name) for name in self.__dataclass_fields__)) if sample == 3 else self
+
+
+class Steady(Topological):
+    def repeat(self, attempt, blocked, cancelled=bool):
+        return Answer(True, True, 400.0)
+
+
+def test_other_samples_of_the_tissue_are_asked_when_nothing_else_happens(learning, tmp_path, monkeypatch):
+    said = []
+    session = Session(learner(learning, tmp_path, Wavering), tell=said.append)
+    path = tmp_path / "lesions.csv"
+    path.write_text(_file(tmp_path, planned_places(session.base)[:1]))
+    session.step({"lesions": path})
+    assert session.ask_samples({"lesions": path}) is None  # VT is still inducible: there is nothing to ask
+    path.write_text(_file(tmp_path, planned_places(session.base)))
+    assert session.ask_samples({"lesions": path}) is None  # files have changed
+    monkeypatch.setattr(watch, "PERIOD_S", 0.01)
+    left = iter(range(4))
+    assert watch.follow(session, {"lesions": path}, until=lambda: next(left, None) is None) == 1
+    state = records.last(tmp_path)
+    assert (state["samples"]["asked"], state["samples"]["non_inducible"]) == (8, 7)
+    assert state["samples"]["interval"][0] < 7 / 8 < state["samples"]["interval"][1]
+    assert "7 of 8 other tissue samples" in said[-1]
+    assert [p.name for p in records.updates(tmp_path)] == ["0001", "0002", "0003", "0004"]
+    assert session.step({"lesions": path}) == (None, records.updates(tmp_path)[-1])
+
+
+def test_a_sample_paces_its_own_velocities_on_the_same_mesh(learning, tmp_path):
+    base = learner(learning, tmp_path)
+    maker = base.maker
+    crossing = [int(np.flatnonzero(np.isfinite(base.calibration.arrival_ms))[0])]
+    times = [b.model.run(b.model.rest(), [(0.0, crossing)], 60.0)[1].activations for b in (base, base.of_sample(2))]
+    assert len(times[0].node) != len(times[1].node)
+    other = base.of_sample(2)
+    assert other.maker is maker
+    assert other.drives is not base.drives
+
+
 class Impatient(Topological):
     """Trains that ask whether they are still wanted."""
 

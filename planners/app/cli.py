@@ -321,6 +321,7 @@ def guide(
     vt: Annotated[Path | None, typer.Option(help="12-lead ECG of a VT that came up: CSV, WFDB, DICOM, aECG.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Folder that holds lesions.csv, points.csv, vt.csv, as they come.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Watch the files and update at every change.")] = False,
+    samples: Annotated[bool, typer.Option("--samples", help="Ask other samples of the tissue too; --follow does when idle.")] = False,
     accept: Annotated[list[str] | None, typer.Option(help="Code of a suspicious finding to accept.")] = None,
     json: Json = False,
 ) -> int:
@@ -331,7 +332,7 @@ def guide(
     from planners.app import guide_command
 
     files = guide_command.chosen({"lesions": lesions, "eam": eam, "vt": vt}, folder)
-    return guide_command.guide(out, files, follow, accept or [], Console(json), optional=folder is not None)
+    return guide_command.guide(out, files, follow, accept or [], Console(json), optional=folder is not None, samples=samples)
 
 
 @app.command()

@@ -29,8 +29,13 @@ def chosen(given: Mapping[str, Path | None], folder: Path | None) -> dict[str, P
     return files
 
 
-def guide(out: Path, files: Mapping[str, Path], watched: bool, accept: list[str], console: Console, optional: bool = False) -> int:
-    """Write the next update below OUT/guidance; `watched`: go on until interrupted; `optional`: files that are not there are left out."""
+def guide(
+    out: Path, files: Mapping[str, Path], watched: bool, accept: list[str], console: Console, optional: bool = False, samples: bool = False
+) -> int:
+    """Write the next update below OUT/guidance; `watched`: go on until interrupted; `optional`: files that are not there are left out.
+
+    samples: what repeated trains say is asked of other samples of the tissue too (watched: always, while nothing else happens).
+    """
     session = Session(Base.load(out), tuple(accept), console.progress)
     if watched:
         session.warm()
@@ -43,6 +48,8 @@ def guide(out: Path, files: Mapping[str, Path], watched: bool, accept: list[str]
         raise InputError("command line", "--folder", "holds none of the files", f"write {', '.join(KINDS.values())}")
     started = time.perf_counter()
     guidance, folder = session.step(present)
+    if samples and (asked := session.ask_samples(present)) is not None:
+        guidance, folder = asked
     state = guidance.state if guidance is not None else records.last(out)
     assert state is not None
     seconds = time.perf_counter() - started

@@ -88,6 +88,13 @@ class Base:
         other.__dict__.update({name: value for name, value in self.__dict__.items() if name in ("maker", "channels", "protocol")})
         return other
 
+    def of_sample(self, sample: int) -> Base:
+        """The same plan with one sample of its tissue's posterior in the place of the likeliest."""
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("model", "drives")}
+        other = replace(self)
+        other.__dict__.update(kept, model=model_of(self.twin, PacingSettings(), sample))
+        return other
+
     @property
     def known_maps(self) -> tuple[str, ...]:
         """Names by which files may call the map that the plan was made from: its content's hash."""

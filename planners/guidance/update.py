@@ -16,6 +16,7 @@ from planners.guidance.base import WALLS, Attempt, Base
 from planners.guidance.evidence import Taken, warnings
 from planners.lesions.geometry import lesion_count
 from planners.lesions.isthmus_transection import IsthmusTransection, separated
+from planners.outcome import Probability
 from twin.io.lesions import Delivered
 from twin.io.notes import Notes
 from twin.plan import Plan, Target
@@ -130,8 +131,29 @@ def with_pacing(base: Base, known: Known, rows: Sequence[Repeat], cancelled: Cal
         return list(pool.map(asked, base.attempts, rows))
 
 
-def concluded(base: Base, known: Known, repeats: Sequence[Repeat], notes: Notes) -> Guidance:
-    """The plan that is left and what to say, given what is known of each train.
+def sample_count(base: Base) -> int:
+    """How many samples of the tissue can be asked beside the likeliest."""
+    return min(base.request.posterior_samples, len(base.twin.tissue.samples) - 1) if base.attempts else 0
+
+
+def over_samples(base: Base, known: Known, cancelled: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """The same trains in as many other samples of the tissue as the plan was made with: in how many of them none induces.
+
+    With the 95 % interval of that share (Jeffreys). Raises Interrupted when `cancelled` says so.
+    """
+    paced = known.taken.base
+
+    def free(sample: int) -> bool:
+        own = paced.of_sample(sample)
+        return not any(own.repeat(attempt, known.mask, cancelled).inducible for attempt in base.attempts)
+
+    with ThreadPoolExecutor(max_workers=numba.get_num_threads()) as pool:
+        found = Probability.of(list(pool.map(free, range(1, sample_count(base) + 1))))
+    return {"asked": found.samples, "non_inducible": found.successes, "interval": [found.low, found.high]}
+
+
+def concluded(base: Base, known: Known, repeats: Sequence[Repeat], notes: Notes, samples: dict[str, Any] | None = None) -> Guidance:
+    """The plan that is left and what to say, given what is known of each train; samples: what `over_samples` gave.
 
     Where the lesions that are left would not close an isthmus, the smallest cut of what still conducts is added as new targets. While
     trains are pending, what is not known yet counts as inducible.
@@ -150,10 +172,13 @@ def concluded(base: Base, known: Known, repeats: Sequence[Repeat], notes: Notes)
         "repeated_trains": list(repeats),
         "inducible_by_repeated_trains": True if inducible else None if pending else False,
         "pending": pending,
+        "samples": samples,
         "evidence": learnt,
         "remaining": [t.id for t in remaining],
         "next": _next(remaining, known.made),
-        "say": " ".join([_say(base, known.targets, remaining, extra, inducible, known.made, pending), *warnings(learnt)]),
+        "say": " ".join(
+            [_say(base, known.targets, remaining, extra, inducible, known.made, pending), *_sampled(samples), *warnings(learnt)]
+        ),
         "notes": list(notes.lines),
     }
     return Guidance(_plan(base, remaining, state, bool(learnt)), state)
@@ -226,6 +251,13 @@ def _say(
         return f"{text} {_trains(pending)} being repeated.{gap}{following}"
     rest = following if remaining else " Nothing is left to do; repeat the whole protocol."
     return f"{text} No train that induced VT before induces it now.{rest}"
+
+
+def _sampled(samples: dict[str, Any] | None) -> list[str]:
+    if not samples or not samples["asked"]:
+        return []
+    low, high = (100 * end for end in samples["interval"])
+    return [f"In {samples['non_inducible']} of {samples['asked']} other tissue samples none of them does ({low:.0f}-{high:.0f} %)."]
 
 
 def _lesions(count: int) -> str:

@@ -15,7 +15,7 @@ from planners.guidance import records
 from planners.guidance.base import Base
 from planners.guidance.evidence import Taken, take_in
 from planners.guidance.inputs import KINDS, Events, read_events
-from planners.guidance.update import Guidance, concluded, survey, with_pacing, without_pacing
+from planners.guidance.update import Guidance, concluded, over_samples, sample_count, survey, with_pacing, without_pacing
 from twin.errors import InputError, Interrupted
 from twin.io.notes import Notes
 from twin.run import content_hash
@@ -70,6 +70,22 @@ class Session:
             guidance = concluded(self.base, known, with_pacing(self.base, known, repeats, cancelled), notes)
         return guidance, records.write(self.base, guidance, key, events)
 
+    def ask_samples(self, files: Mapping[str, Path], cancelled: Callable[[], bool] = lambda: False) -> tuple[Guidance, Path] | None:
+        """What the last update found, in other samples of the tissue too: a record of its own; None where there is nothing to ask.
+
+        There is nothing while the files have changed, trains are pending or one still induces. Raises as `step` does.
+        """
+        before = records.last(self.base.folder)
+        if before is None or before.get("samples") or before["inducible_by_repeated_trains"] is not False or sample_count(self.base) < 1:
+            return None
+        if before["key"] != (key := records.key_of(self.base, files)):
+            return None
+        notes = Notes(self.accept)
+        events = read_events(files, notes, self.base.known_maps)
+        known = survey(self.base, events.lesions, notes, self._taken(files, events, notes))
+        guidance = concluded(self.base, known, before["repeated_trains"], notes, over_samples(self.base, known, cancelled))
+        return guidance, records.write(self.base, guidance, key, events)
+
     def _taken(self, files: Mapping[str, Path], events: Events, notes: Notes) -> Taken:
         key = content_hash({kind: content_hash(path) for kind, path in sorted(files.items()) if kind != "lesions"})
         if self.taken is None or self.taken[0] != key:
@@ -83,8 +99,8 @@ class Session:
 def follow(session: Session, files: Mapping[str, Path], until: Callable[[], bool] = lambda: False) -> int:
     """Update whenever the content of a file changes, until `until` says so; returns the number of finished updates.
 
-    A file that has not come yet is waited for. One that is gone, cut off or wrong is said once; the last good update stands. Trains that
-    are being repeated are given up when a file changes: the next update asks for them again.
+    A file that has not come yet is waited for. One that is gone, cut off or wrong is said once; the last good update stands. What is being
+    paced is given up when a file changes: the next update asks for it again. While nothing happens, other samples of the tissue are asked.
     """
     seen: dict[str, tuple[int, int]] = {}
     known: set[str] = set()
@@ -93,22 +109,25 @@ def follow(session: Session, files: Mapping[str, Path], until: Callable[[], bool
     while not until():
         now = _stamps(files)
         known |= set(now)
-        if known and now != seen:
-            seen = now
-            started = time.perf_counter()
-            try:
-                guidance, folder = session.step({kind: files[kind] for kind in files if kind in known}, partial(_changed, files, now))
-            except Interrupted:
-                session.tell("files changed: trains are repeated for the new state")
-            except (InputError, OSError) as error:
-                if str(error) != said:
-                    said = str(error)
-                    session.tell(f"not used, the last good update stands: {said}")
-            else:
-                said = ""
-                if guidance is not None:
-                    count += 1
-                    session.tell(f"{folder.name}: {guidance.state['say']} ({time.perf_counter() - started:.1f} s)")
+        present = {kind: files[kind] for kind in files if kind in known}
+        started = time.perf_counter()
+        found: tuple[Guidance | None, Path] | None = None
+        try:
+            if known and now != seen:
+                seen = now
+                found = session.step(present, partial(_changed, files, now))
+                count += found[0] is not None
+            elif known and not said:
+                found = session.ask_samples(present, partial(_changed, files, now))
+            said = said if found is None else ""
+        except Interrupted:
+            session.tell("files changed: trains are repeated for the new state")
+        except (InputError, OSError) as error:
+            if str(error) != said:
+                said = str(error)
+                session.tell(f"not used, the last good update stands: {said}")
+        if found is not None and found[0] is not None:
+            session.tell(f"{found[1].name}: {found[0].state['say']} ({time.perf_counter() - started:.1f} s)")
         time.sleep(PERIOD_S)
     return count
 
