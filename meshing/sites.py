@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -14,10 +16,16 @@ from meshing.segments import SEGMENTS
 from twin.errors import InputError
 from twin.mesh import HeartMesh
 from twin.params import Param
+from twin.site_name import place_of
 
 MOVE_LIMIT = Param(10.0, "mm", 5.0, 15.0, "assumption: a catheter finds capture within about one segment's half width")
-NAMES = (*(f"aha{number:02d}" for number in SEGMENTS), "rv_apex", "rv_outflow")
+SEPTAL = (2, 3, 8, 9, 14)
+"""Segments between the ventricles: they have no epicardium of their own."""
+ENDOCARDIAL = (*(f"aha{number:02d}" for number in SEGMENTS), "rv_apex", "rv_outflow")
+EPICARDIAL = tuple(f"epi_aha{number:02d}" for number in SEGMENTS if number not in SEPTAL)
+NAMES = (*ENDOCARDIAL, *EPICARDIAL)
 """Every site that a heart may have."""
+
 
 OUTFLOW_LEVEL = Param(0.85, "1", 0.75, 0.95, "assumption: RV outflow tract pacing below the valve plane, anterior septal side")
 
@@ -53,12 +61,52 @@ def pacing_sites(mesh: HeartMesh) -> PacingSites:
     `notes` of the result says so. Needs coordinates and segments (`meshing.anatomy.complete`); raises InputError without them.
     """
     _need_coordinates(mesh)
-    alive = conducting_nodes(mesh)
     lv = mesh.surface_nodes("lv_endo")
     wanted = {f"aha{number:02d}": (lv, _segment_centre(mesh, lv, number)) for number in SEGMENTS if (mesh.aha_segment[lv] == number).any()}
     if has_rv(mesh):
         rv = mesh.surface_nodes("rv_endo")
         wanted |= {"rv_apex": (rv, _rv_apex(mesh, rv)), "rv_outflow": (rv, _rv_outflow(mesh, rv))}
+    return _alive(mesh, wanted, "endocardium")
+
+
+def epicardial_sites(mesh: HeartMesh) -> PacingSites:
+    """The same on the epicardium: "epi_aha01".."epi_aha17" without the septum, centres of the segments' epicardium."""
+    _need_coordinates(mesh)
+    epi = mesh.surface_nodes("epi") if len(mesh.surfaces.get("epi", ())) else np.zeros(0, np.int32)
+    wanted = {}
+    for name in EPICARDIAL:
+        mine = epi[mesh.aha_segment[epi] == int(name[-2:])]
+        if len(mine):
+            wanted[name] = (epi, nearest(mesh.points_mm, mine, mesh.points_mm[mine].mean(axis=0)))
+    return _alive(mesh, wanted, "epicardium")
+
+
+def sites_named(mesh: HeartMesh, names: Sequence[str]) -> PacingSites:
+    """All of the heart's own endocardial sites, with the epicardial and the user's ones among `names`.
+
+    A user's site is the nearest node that conducts, wherever in the wall, within MOVE_LIMIT, or is dropped.
+    """
+    out = pacing_sites(mesh)
+    if any(name in EPICARDIAL for name in names):
+        epi = epicardial_sites(mesh)
+        out.update({name: node for name, node in epi.items() if name in names})
+        out.notes.update({name: note for name, note in epi.notes.items() if name in names})
+    places = {name: place for name in names if (place := place_of(name)) is not None}
+    if places:
+        alive = np.flatnonzero(conducting_nodes(mesh))
+        tree = cKDTree(mesh.points_mm[alive])
+        for name, place in places.items():
+            gap, at = tree.query(place)
+            if gap <= float(MOVE_LIMIT):
+                out[name] = int(alive[at])
+            else:
+                out.notes[name] = f"dropped: {gap:.0f} mm from the nearest muscle that conducts"
+    return out
+
+
+def _alive(mesh: HeartMesh, wanted: dict[str, tuple[NDArray[np.int32], int]], where: str) -> PacingSites:
+    """Each site at its node, or at the nearest of its surface that conducts."""
+    alive = conducting_nodes(mesh)
     nodes: dict[str, int] = {}
     notes: dict[str, str] = {}
     for name, (surface, node) in wanted.items():
@@ -71,7 +119,7 @@ def pacing_sites(mesh: HeartMesh) -> PacingSites:
             nodes[name] = int(candidates[at])
             notes[name] = f"in scar: moved by {away:.1f} mm"
         else:
-            notes[name] = f"dropped: no conducting endocardium within {float(MOVE_LIMIT):g} mm"
+            notes[name] = f"dropped: no conducting {where} within {float(MOVE_LIMIT):g} mm"
     return PacingSites(nodes, notes)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from meshing.sites import pacing_sites
+from meshing.sites import sites_named
 from solvers.experiment import Experiment, StimulusSpec, TissueSpec
 from solvers.sim_mesh import SimMesh, load_mesh
 from twin.errors import InputError
@@ -124,7 +124,7 @@ def _near_site(experiment: Experiment, index: int, s: StimulusSpec, mesh: SimMes
     if mesh.heart is None or not mesh.heart.coordinates:
         remedy = "use the heart.npz of `vtwin mesh`, or give a sphere"
         raise InputError(experiment.where, f"stimulus[{index}].site", "this mesh has no coordinates to find sites by", remedy)
-    sites = pacing_sites(mesh.heart)
+    sites = sites_named(mesh.heart, [str(s.site)])
     if s.site not in sites:
         remedy = sites.notes.get(str(s.site)) or did_you_mean(str(s.site), sites)
         raise InputError(experiment.where, f"stimulus[{index}].site", f"{s.site!r} is no site of this heart", remedy)

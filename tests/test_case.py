@@ -70,6 +70,27 @@ def refused(folder: Path, old: str, new: str) -> str:
     return line
 
 
+def test_a_site_of_ones_own_has_its_place_in_its_name(folder: Path) -> None:
+    own = 'sites = ["rv_apex", "epi_aha10", { name = "lead", at = [1, -2.5, 30.25] }]'
+    (folder / "case.toml").write_text(GOOD.replace('sites = ["rv_apex"]', own))
+    assert load_case(folder / "case.toml").request.sites == ("rv_apex", "epi_aha10", "lead@1.00,-2.50,30.25")
+
+
+@pytest.mark.parametrize(
+    ("sites", "said"),
+    [
+        ('["rv_apex", "rv_apex"]', "names one site twice"),
+        ('[{ name = "a b", at = [1, 2, 3] }]', "plan.sites.name"),
+        ('[{ name = "lead", at = [1, 2] }]', "plan.sites.at"),
+        ('[{ name = "lead", at = [1, 2, nan] }]', "plan.sites.at"),
+        ('[{ name = "lead", place = [1, 2, 3] }]', "place"),
+        ('["rv_apex", 3]', "is not a list of names"),
+    ],
+)
+def test_wrong_sites_are_refused(folder: Path, sites: str, said: str) -> None:
+    assert said in refused(folder, 'sites = ["rv_apex"]', f"sites = {sites}")
+
+
 def test_everything_is_read(folder: Path) -> None:
     case = load_case(folder / "case.toml")
     assert (case.name, case.virtual, case.edge_mm) == ("one", True, 2.5)

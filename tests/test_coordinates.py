@@ -15,9 +15,10 @@ from meshing.anatomy import complete
 from meshing.coordinates import coordinates, long_axis
 from meshing.electrodes import ELECTRODES, electrodes
 from meshing.segments import SEGMENTS, aha_segments
-from meshing.sites import conducting_nodes, landmarks, pacing_sites, site_nodes
+from meshing.sites import EPICARDIAL, conducting_nodes, epicardial_sites, landmarks, pacing_sites, site_nodes, sites_named
 from twin.errors import InputError
 from twin.mesh import REGIONS, HeartMesh
+from twin.site_name import own_site, place_of
 
 TURN = Rotation.from_rotvec([0.4, 1.3, -0.8]).as_matrix()
 SHIFT = np.array([12.0, -40.0, 210.0])
@@ -138,6 +139,30 @@ def test_sites_are_endocardial_and_in_their_segments(heart):
     near = site_nodes(heart, sites["rv_apex"], 5.0)
     assert sites["rv_apex"] in near
     assert np.linalg.norm(heart.points_mm[near] - heart.points_mm[sites["rv_apex"]], axis=1).max() <= 5.0
+
+
+def test_epicardial_sites_lie_outside_their_segments(heart):
+    sites, inner = epicardial_sites(heart), pacing_sites(heart)
+    assert list(sites) == list(EPICARDIAL)
+    assert len(sites) == 12
+    epi = set(heart.surface_nodes("epi").tolist())
+    for name, node in sites.items():
+        assert node in epi
+        assert heart.aha_segment[node] == int(name[-2:])
+        through = heart.points_mm[node] - heart.points_mm[inner[name.removeprefix("epi_")]]
+        assert 3.0 < np.linalg.norm(through) < 25.0
+
+
+def test_a_site_of_ones_own_is_where_it_was_said_to_be(heart):
+    place = heart.points_mm[pacing_sites(heart)["aha10"]] + [0.3, -0.2, 0.1]
+    name = own_site("lead", place)
+    assert place_of(name) == pytest.approx(place, abs=0.005)
+    assert place_of("aha10") is None
+    found = sites_named(heart, [name, "epi_aha10", own_site("away", [500.0, 0.0, 0.0])])
+    assert np.linalg.norm(heart.points_mm[found[name]] - place) < 1.0
+    assert "epi_aha10" in found
+    assert "epi_aha11" not in found
+    assert found.notes["away@500.00,0.00,0.00"].startswith("dropped: 4")
 
 
 def test_sites_leave_scar(heart):

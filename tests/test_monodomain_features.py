@@ -462,7 +462,7 @@ def test_stimuli_at_named_sites_of_a_heart(tmp_path, monkeypatch):
     """The sites themselves are tested where they are made (test_coordinates)."""
     mesh = box_mesh((5.0, 1.0, 1.0), 0.5)
     replace(mesh, coordinates={"apicobasal": np.zeros(mesh.n_points)}).save(tmp_path / "heart.npz")
-    monkeypatch.setattr("solvers.scene.pacing_sites", lambda heart: PacingSites({"rv_apex": 5}, {"aha17": "dropped: scar"}))
+    monkeypatch.setattr("solvers.scene.sites_named", lambda heart, names: PacingSites({"rv_apex": 5}, {"aha17": "dropped: scar"}))
     changes = [('box = { size = "5 x 1 x 1 mm", spacing = "0.5 mm" }', 'file = "heart.npz"')]
     place = "box = { low = [0, 0, 0], high = [1, 1, 1] }"
     scene = set_up(load_experiment(write(tmp_path, *changes, (place, 'site = "rv_apex"\nradius = "0.6 mm"'))))

@@ -12,7 +12,8 @@
 [mesh]          edge = "2 mm"
 [substrate]     fuse = true: regions from voltage, enhancement, thickness and labels together (else these are compared, labels count)
 [tissue.REGION] cv_longitudinal = "0.6 m/s", or ["0.4 m/s", "0.8 m/s"] for a range; cv_transverse, conductivity_*
-[plan]          protocol, sites, strategies, compare, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples,
+[plan]          protocol, strategies, compare, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples,
+                sites = ["aha10", "epi_aha10", { name = "lead", at = [x, y, z] }] (in place of the protocol's; LPS mm),
                 confirm = true and confirm_negatives = 4 (circuits, and trains that induced nothing, once more by monodomain),
                 vote = true (every site once more with four other settings of the reduced model),
                 energy = { source = "rf", ablation_index = 500 } (in place of the two sizes),
@@ -26,6 +27,7 @@ accept          = ["code", ...]: suspicious findings that the author of the case
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -41,6 +43,7 @@ from twin.mesh import REGIONS
 from twin.plan import PlanRequest
 from twin.records import clinical as clinical_table
 from twin.run import content_hash
+from twin.site_name import own_site
 from twin.units import quantity
 from twin.volume import LABELS
 
@@ -166,7 +169,7 @@ def _table(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
 def _is(value: object, kind: type, path: Path, key: str) -> Any:
     """`value` if it is of the asked kind (an int also passes as float)."""
     if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (kind, int) if kind is float else kind):
-        names = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "a table"}
+        names = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
         raise InputError(path, key, f"{value!r} is not {names[kind]}", f"write {names[kind]}")
     return value
 
@@ -243,14 +246,35 @@ def _confirmation(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return given
 
 
+def _sites(value: object, path: Path) -> tuple[str, ...]:
+    """Names of sites; one of the user's own, { name = "lead", at = [x, y, z] }, becomes name@x,y,z."""
+    out = []
+    for item in _is(value, list, path, "plan.sites"):
+        if isinstance(item, dict):
+            check_keys(item, ("name", "at"), path, "plan.sites")
+            name, at = item.get("name"), item.get("at")
+            if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name):
+                raise InputError(path, "plan.sites.name", f"{name!r} is no name", "write letters, digits and _ that begin with a letter")
+            if not isinstance(at, list) or len(at) != 3 or not all(isinstance(v, int | float) and abs(v) < 1e4 for v in at):
+                raise InputError(path, "plan.sites.at", f"{at!r} is no place", "write [x, y, z] in LPS mm")
+            out.append(own_site(name, at))
+        else:
+            out += _names([item], path, "plan.sites")
+    if len(set(out)) != len(out):
+        raise InputError(path, "plan.sites", "names one site twice", "name each once")
+    return tuple(out)
+
+
 def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
     """The [plan] table as a PlanRequest; names of protocols, sites and strategies are checked by who owns them."""
     given: dict[str, Any] = {}
     if "protocol" in table:
         given["protocol"] = _is(table["protocol"], str, path, "plan.protocol")
-    for key in ("sites", "strategies", "compare"):
+    for key in ("strategies", "compare"):
         if key in table:
             given[key] = _names(table[key], path, f"plan.{key}")
+    if "sites" in table:
+        given["sites"] = _sites(table["sites"], path)
     if "access" in table:
         given["access"] = _names(table["access"], path, "plan.access", ACCESS)
     for key, inside, unit, high in (

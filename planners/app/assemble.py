@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meshing.sites import pacing_sites
+from meshing.sites import sites_named
 from planners.app.clinical import ClinicalTwin
 from planners.calibration import Calibration
 from planners.circuits.channels import potential_channels
@@ -57,8 +57,8 @@ SOURCES = {
 }
 
 
-def _mesh(mesh: HeartMesh) -> dict[str, Any]:
-    sites = {name: mesh.points_mm[node].round(3).tolist() for name, node in sorted(pacing_sites(mesh).items())}
+def _mesh(mesh: HeartMesh, paced: Sequence[str]) -> dict[str, Any]:
+    sites = {name: mesh.points_mm[node].round(3).tolist() for name, node in sorted(sites_named(mesh, paced).items())}
     quality = dict(mesh.quality)
     return {
         "nodes": mesh.n_points,
@@ -146,7 +146,7 @@ def assemble(
     }
     return Plan(
         patient={"name": patient.name, "virtual": list(virtual), "evidence": evidence, "clinical": informed.as_dict(outcome.as_dict())},
-        mesh=_mesh(calibration.twin.mesh),
+        mesh=_mesh(calibration.twin.mesh, [i.site for i in run.inductions]),
         tissue=_tissue(calibration.twin.tissue),
         inductions=run.inductions,
         circuits=circuits,

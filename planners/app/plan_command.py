@@ -39,6 +39,7 @@ from twin.io.vtu import write_vtu
 from twin.patient import Patient
 from twin.records.clinical import read_clinical
 from twin.run import RunRecord
+from twin.site_name import place_of
 from twin.stages import Stages
 
 SECONDS_PER_NODE = 5e-3
@@ -84,7 +85,7 @@ def _check_pacing(case: Case) -> None:
     """Raise InputError for a protocol or a site that no heart has, before minutes have gone into one."""
     load_protocol(case.request.protocol)
     for name in case.request.sites:
-        if name not in SITES:
+        if name not in SITES and place_of(name) is None:
             padded = f"aha0{name[-1]}"
             remedy = f"did you mean {padded!r}?" if name.lower() == f"aha{name[-1]}" else did_you_mean(name, SITES)
             raise InputError(case.path, "plan.sites", f"unknown pacing site {name!r}", remedy)

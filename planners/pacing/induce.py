@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from meshing.sites import pacing_sites, site_nodes
+from meshing.sites import ENDOCARDIAL, site_nodes, sites_named
 from planners.pacing.engine import InductionRun, Progress, induce_model
 from planners.pacing.protocol import Protocol
 from solvers.eikonal.reentrant import ReentrantEikonal, Settings
@@ -36,19 +36,20 @@ def model_of(twin: Twin, settings: PacingSettings, tissue_sample: int = 0, block
 
 
 def stimulus_sites(twin: Twin, protocol: Protocol, sites: Sequence[str] = ()) -> dict[str, NDArray[np.int32]]:
-    """Nodes to stimulate for each asked site; empty: those of the protocol's own that this heart has.
+    """Nodes to stimulate for each asked site (`meshing.sites.sites_named`); empty: those of the protocol's own that this heart has.
 
     Raises InputError for an asked site that this heart does not have, and if none is left.
     """
-    known = pacing_sites(twin.mesh)
+    asked = sites or protocol.sites
+    known = sites_named(twin.mesh, asked)
     for name in sites:
         if name not in known:
             problem = known.notes.get(name, "not in this heart")
             raise InputError("plan", "sites", f"pacing site {name!r}: {problem}", f"use some of {', '.join(sorted(known))}")
-    chosen = [name for name in sites or protocol.sites if name in known]
+    chosen = [name for name in asked if name in known]
     if not chosen:
         raise InputError(
-            "plan", "sites", f"this heart has none of the sites of protocol {protocol.name}", f"use some of {', '.join(sorted(known))}"
+            "plan", "sites", f"this heart has none of the sites of protocol {protocol.name}", f"use some of {', '.join(ENDOCARDIAL)}"
         )
     return {name: site_nodes(twin.mesh, known[name], protocol.stimulus_radius_mm) for name in chosen}
 
@@ -94,6 +95,6 @@ def induce(
 
 def _dropped(twin: Twin, protocol: Protocol, nodes: Mapping[str, NDArray[np.int32]]) -> tuple[Induction, ...]:
     """One line for each of the protocol's sites that this heart does not have, so that it is not taken for a negative."""
-    notes = pacing_sites(twin.mesh).notes
+    notes = sites_named(twin.mesh, protocol.sites).notes
     missing = [name for name in protocol.sites if name not in nodes]
     return tuple(Induction(n, protocol.name, (), False, False, note=notes.get(n, "dropped: this heart has no such site")) for n in missing)
