@@ -78,7 +78,10 @@ def parameters() -> str:
                 numbers = [ast.unparse(n) for n in (value, low, high)]
                 cells = [".".join(path.relative_to(ROOT).with_suffix("").parts), ast.unparse(node.targets[0]), numbers[0]]
                 cells += [f"{numbers[1]} to {numbers[2]}", _text(unit, texts), _text(source, texts)]
-                lines.append("| " + " | ".join(_safe(c).replace("|", "\\|") for c in cells) + " |")
+                safe = [_safe(c).replace("|", "\\|") for c in cells]
+                # long names may break behind a dot or an underscore
+                safe[:2] = [c.replace(".", ".<wbr>").replace("_", "_<wbr>") for c in safe[:2]]
+                lines.append("| " + " | ".join(safe) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -133,8 +136,10 @@ def validation(records: list[dict[str, Any]]) -> str:
         else ["No records here: `vtwin verify -o docs/validation` makes them.", ""]
     )
     for room in dict.fromkeys(str(r["name"]).split("/")[0] for r in records):
-        lines += [f"## {room}", "", "| check | value | reference | tolerance | passed | source |", "|---|---|---|---|---|---|"]
-        for r in (r for r in records if str(r["name"]).split("/")[0] == room):
+        mine = [r for r in records if str(r["name"]).split("/")[0] == room]
+        lines += [f"## {room}", "", f"{sum(bool(r['passed']) for r in mine)} of {len(mine)} pass.", ""]
+        lines += ["| check | value | reference | tolerance | passed | source |", "|---|---|---|---|---|---|"]
+        for r in mine:
             cells = [f"`{r['name']}`", f"{_number(r['value'])} {r.get('unit', '')}", _number(r["reference"]), _number(r["tolerance"])]
             cells += ["yes" if r["passed"] else "**no**", str(r.get("source", ""))]
             lines.append("| " + " | ".join(c.replace("|", "\\|").replace("\n", " ").strip() for c in cells) + " |")
