@@ -26,7 +26,8 @@ from twin.imaging.segmentation.case_labels import MADE_BY, maker_of
 from twin.imaging.segmentation.dataset import PHANTOM, as_classes, classes_of, find_pairs, held_out, is_phantom, read_pair
 from twin.imaging.segmentation.metrics import compare, dice, hausdorff95_mm, summary
 from twin.imaging.segmentation.model_file import PHANTOMS_ONLY, Card, read_card, read_model, write_model
-from twin.imaging.segmentation.slices import Stack, context, from_pixels, normalised, padded, stack_of, to_pixels
+from twin.imaging.segmentation.predict import _whole
+from twin.imaging.segmentation.slices import Stack, context, from_pixels, normalised, padded, places, stack_of, to_pixels
 from twin.io.labels import read_labels
 from twin.io.nifti import write_nifti
 from twin.io.nrrd import write_nrrd
@@ -189,6 +190,39 @@ def test_slices_padding_and_intensities() -> None:
     np.testing.assert_array_equal(big[:, :, inside[0], inside[1]], seen)
     np.testing.assert_allclose(normalised(volume), normalised(volume * 7.0 + 100.0), atol=1e-5)
     assert not normalised(np.full((3, 3), 5)).any()
+
+
+def test_places_are_distances_from_the_ends_seen_from_the_apex() -> None:
+    for side in (1.0, -1.0):
+        affine = np.diag([1.4, 1.4, 8.0, 1.0])
+        # an axis that runs level, to the right and back: up and down do not tell the apex from the base
+        affine[:3, :3] = rotation((0.0, 0.0, 1.0), 135.0) @ rotation((0.0, 1.0, 0.0), 90.0) @ np.diag([1.4, 1.4, 8.0 * side])
+        stack = Stack.of(affine, (50, 40, 11))
+        assert stack.flips[2] == (affine[0, 2] > 0)
+        found = places(stack)
+        np.testing.assert_allclose(found[:, 0], 0.08 * np.arange(11), rtol=1e-6)
+        np.testing.assert_array_equal(found[::-1, 0], found[:, 1])
+
+
+def test_a_thin_wall_in_pieces_is_whole_and_what_is_loose_goes() -> None:
+    classes = ("background", "lv_blood", "rv_blood", "lv_myocardium", "rv_myocardium")
+    drawn = np.zeros((30, 30, 5), np.int64)
+    drawn[5:15, 5:15, 1:4], drawn[7:13, 7:13, 1:4] = 3, 1
+    drawn[15:21, 7:13, 1:4] = 2
+    # its wall touches it in places, and the left wall nowhere
+    drawn[21, 7:9, 1:4], drawn[21, 11:13, 2] = 4, 4
+    loose = drawn.copy()
+    loose[25:28, 25:28, 2], loose[2, 25, :] = 4, 1
+    # it meets the heart in an edge only
+    loose[15, 15:20, 2] = 3
+    found, removed = _whole(loose, classes)
+    np.testing.assert_array_equal(found == 4, drawn == 4)
+    np.testing.assert_array_equal(found == 1, drawn == 1)
+    np.testing.assert_array_equal(found == 2, drawn == 2)
+    assert removed == 9 + 5 + 5
+    kept, none = _whole(drawn, classes)
+    np.testing.assert_array_equal(kept, drawn)
+    assert none == 0
 
 
 def test_labels_lie_where_the_image_lies(learned: Path) -> None:
@@ -510,9 +544,9 @@ def test_phantoms_are_learned_in_a_minute(tmp_path: Path) -> None:
     from twin.imaging.segmentation.train import Settings, train
 
     write_phantoms(tmp_path / "data", 40, 0)
-    card = train(tmp_path / "data", tmp_path / "model.safetensors", Settings(steps=500, pixel_mm=2.0))
-    # the goal is .95, .95 and .90 (docs/segmentation.md says what is missed); these are what one minute reached, less a margin
-    assert card.scores["lv_blood"]["dice"] >= 0.94
-    assert card.scores["rv_blood"]["dice"] >= 0.92
-    assert card.scores["wall"]["dice"] >= 0.855
+    card = train(tmp_path / "data", tmp_path / "model.safetensors", Settings(pixel_mm=1.5))
+    assert card.scores["lv_blood"]["dice"] >= 0.95
+    assert card.scores["rv_blood"]["dice"] >= 0.95
+    # measured .90 with bfloat16 on one processor; another rounds differently
+    assert card.scores["wall"]["dice"] >= 0.89
     assert not card.for_patients
