@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from twin.fusion.boosting import BoostedTrees
 from twin.fusion.logistic import RidgeLogistic
+from twin.fusion.series import Series, SeriesScale, taken
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -26,11 +27,18 @@ class Block:
     categorical: tuple[str, ...] = ()
     curve: tuple[str, ...] = ()
     components: int = 5
+    visits: tuple[tuple[str, ...], ...] = ()
+    """Columns of each of the last visits (its age, then its values), the newest last: what recurrent models read."""
+
+    @property
+    def plain(self) -> tuple[str, ...]:
+        """Every column but those of single visits."""
+        return (*self.numeric, *self.log, *self.categorical, *self.curve)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column of the block."""
-        return (*self.numeric, *self.log, *self.categorical, *self.curve)
+        return (*self.plain, *(column for visit in self.visits for column in visit))
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class Design:
     present: Mask
     fits: dict[tuple[object, ...], Any] = field(default_factory=dict, compare=False, repr=False)
     """What was already asked of these rows, by blocks: most models are made of the same regressions and trees."""
+    series: Mapping[str, Series] = field(default_factory=dict)
+    """Visits of the blocks that have them."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,7 +83,8 @@ class Design:
 
     def take(self, rows: NDArray[Any]) -> Design:
         """The same for some of the patients."""
-        return Design({b: v[rows] for b, v in self.parts.items()}, {b: v[rows] for b, v in self.seen.items()}, self.present[rows])
+        parts, seen = {b: v[rows] for b, v in self.parts.items()}, {b: v[rows] for b, v in self.seen.items()}
+        return Design(parts, seen, self.present[rows], series=taken(self.series, rows))
 
     def whole(self) -> Design:
         """The patients who have every block."""
@@ -83,7 +94,8 @@ class Design:
     def only(self, names: Sequence[str]) -> Design:
         """The same for some of the blocks; what is fitted to them is kept here too."""
         keep = [self.names.index(name) for name in names]
-        return Design({b: self.parts[b] for b in names}, {b: self.seen[b] for b in names}, self.present[:, keep], self.fits)
+        parts, seen = {b: self.parts[b] for b in names}, {b: self.seen[b] for b in names}
+        return Design(parts, seen, self.present[:, keep], self.fits, {b: v for b, v in self.series.items() if b in names})
 
     def joined(self) -> Array:
         """All blocks side by side, (n, p)."""
@@ -107,7 +119,7 @@ def _stride(filled: Array) -> Array:
 
 def presence(blocks: Mapping[str, Block], frame: Any) -> Mask:
     """Which blocks each row has, (n, blocks): more than half of the block's cells are filled."""
-    columns = [np.isfinite(_values(frame, block.columns)).mean(axis=1) > 0.5 for block in blocks.values()]
+    columns = [np.isfinite(_values(frame, block.plain)).mean(axis=1) > 0.5 for block in blocks.values()]
     return np.column_stack(columns)
 
 
@@ -134,14 +146,16 @@ class Encoder:
                 values = _values(frame, [column])[:, 0]
                 found, counts = np.unique(values[np.isfinite(values)], return_counts=True)
                 levels.append((found, found[counts.argmax()] if len(found) else 0.0))
-            self._state[name] = (centre, filled.mean(axis=0), np.where(spread > 1e-12, spread, 1.0), levels, _curve_basis(frame, block))
+            scale = SeriesScale.fit(frame, block.visits) if block.visits else None
+            spread = np.where(spread > 1e-12, spread, 1.0)
+            self._state[name] = (centre, filled.mean(axis=0), spread, levels, _curve_basis(frame, block), scale)
         return self
 
     def transform(self, frame: Any) -> Design:
         """Rows as models see them."""
         parts, seen = {}, {}
         for name, block in self.blocks.items():
-            centre, mean, spread, levels, basis = self._state[name]
+            centre, mean, spread, levels, basis, _ = self._state[name]
             number = _numbers(frame, block)
             known = np.isfinite(number)
             columns, masks = [(np.where(known, number, centre) - mean) / spread], [known]
@@ -155,7 +169,8 @@ class Encoder:
                 columns.append(score)
                 masks.append(here)
             parts[name], seen[name] = np.hstack(columns), np.hstack(masks)
-        return Design(parts, seen, presence(self.blocks, frame))
+        series = {name: self._state[name][-1].transform(frame, block.visits) for name, block in self.blocks.items() if block.visits}
+        return Design(parts, seen, presence(self.blocks, frame), series=series)
 
 
 def _numbers(frame: Any, block: Block) -> Array:

@@ -224,7 +224,7 @@ def _leakage(table: Table, settings: Settings) -> dict[str, Any]:
     y = table.outcome
     columns = [c for block in table.blocks.values() for c in (*block.numeric, *block.log)]
     alone = {c: _alone(table.frame[c].to_numpy(float), y) for c in (*columns, *table.suspects)}
-    flags = table.frame[[c for block in table.blocks.values() for c in block.columns]].isna()
+    flags = table.frame[[c for block in table.blocks.values() for c in block.plain]].isna()
     varied = [c for c in flags if 0 < flags[c].mean() < 1]
     emptiness = with_flags = None
     if varied:

@@ -1,4 +1,4 @@
-"""Visits at irregular times to features at a landmark: what was known then, how it was moving, and how old it was."""
+"""Visits at irregular times: features at a landmark (what was known, how it was moving, how old it was), and the last visits themselves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+Places = tuple[tuple[str, ...], ...]
 
 
 def landmark(visits: Any, patient: str, time: str, at: float, columns: Sequence[str]) -> Any:
@@ -16,9 +18,8 @@ def landmark(visits: Any, patient: str, time: str, at: float, columns: Sequence[
     """
     import pandas
 
-    past = visits[visits[time] <= at].sort_values([patient, time], kind="stable")
     rows: dict[Any, dict[str, float]] = {}
-    for who, part in past.groupby(patient, sort=True):
+    for who, part in _past(visits, patient, time, at).groupby(patient, sort=True):
         row: dict[str, float] = {}
         for column in columns:
             known = part[[time, column]].dropna().to_numpy(np.float64)
@@ -32,3 +33,27 @@ def landmark(visits: Any, patient: str, time: str, at: float, columns: Sequence[
         rows[who] = row
     names = [f"{column}__{kind}" for column in columns for kind in ("last", "slope", "age")]
     return pandas.DataFrame.from_dict(rows, orient="index", dtype=np.float64).reindex(columns=names)
+
+
+def last_visits(visits: Any, patient: str, time: str, at: float, columns: Sequence[str], keep: int) -> tuple[Any, Places]:
+    """The last `keep` visits up to `at` of each patient side by side, and the columns of each place, the newest last.
+
+    A place holds the age of the visit (time before `at`) and its values; places without a visit are empty, the first ones first.
+    """
+    import pandas
+
+    places = tuple((f"age__visit{k}", *(f"{column}__visit{k}" for column in columns)) for k in range(keep))
+    rows: dict[Any, dict[str, float]] = {}
+    for who, part in _past(visits, patient, time, at).groupby(patient, sort=True):
+        cells = part[[time, *columns]].to_numpy(np.float64)[-keep:]
+        cells[:, 0] = at - cells[:, 0]
+        row: dict[str, float] = {}
+        for names, values in zip(places[keep - len(cells) :], cells):
+            row |= dict(zip(names, values))
+        rows[who] = row
+    flat = [name for names in places for name in names]
+    return pandas.DataFrame.from_dict(rows, orient="index", dtype=np.float64).reindex(columns=flat), places
+
+
+def _past(visits: Any, patient: str, time: str, at: float) -> Any:
+    return visits[visits[time] <= at].sort_values([patient, time], kind="stable")

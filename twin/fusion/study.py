@@ -9,7 +9,8 @@ name            of the study
                 stage = 1 (when the test is done; by default the order of the blocks)
 [leakage]       after = [columns known only after the outcome], treatment = [columns that may answer the outcome]: refused in a block,
                 measured apart
-[visits]        file, time, landmark, columns: last value, trend and age of the last of all visits up to the landmark become a block
+[visits]        file, time, landmark, columns: last value, trend and age of the last of all visits up to the landmark become a block;
+                keep = 8 (last visits that the model "recurrent" reads as they are)
 [evaluate]      repeats = 10, folds = 5, seed = 0, models = ["early", ...], drop = "imaging" (block emptied in half of the rows, tested)
 """
 
@@ -31,7 +32,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "outcome": ("column", "any_of", "positive", "above", "time"),
     "blocks": (),
     "leakage": ("after", "treatment"),
-    "visits": ("file", "time", "landmark", "columns"),
+    "visits": ("file", "time", "landmark", "columns", "keep"),
     "evaluate": ("repeats", "folds", "seed", "models", "drop"),
 }
 BLOCK_KEYS = ("numeric", "log", "categorical", "curve", "components", "stage")
@@ -151,7 +152,7 @@ def _check_visits(path: Path, value: Mapping[str, Any]) -> None:
     visits = value.get("visits", {})
     if not visits:
         return
-    lacking = [key for key in SECTIONS["visits"] if key not in visits]
+    lacking = [key for key in SECTIONS["visits"] if key not in visits and key != "keep"]
     if lacking:
         raise InputError(path, f"visits.{lacking[0]}", "is not given", "give file, time, landmark and columns")
     if "id" not in value["table"]:
@@ -159,6 +160,8 @@ def _check_visits(path: Path, value: Mapping[str, Any]) -> None:
     _words(path, "visits.columns", visits["columns"])
     if isinstance(visits["landmark"], bool) or not isinstance(visits["landmark"], (int, float)):
         raise InputError(path, "visits.landmark", f"{visits['landmark']!r} is not a number", "write the time of prediction")
+    if type(visits.get("keep", 1)) is not int or not 1 <= visits.get("keep", 1) <= 100:
+        raise InputError(path, "visits.keep", f"{visits['keep']!r} is not a whole number in 1..100", "write how many visits are read")
 
 
 def _check_evaluate(path: Path, part: Mapping[str, Any], value: Mapping[str, Any]) -> None:
@@ -179,7 +182,7 @@ def block_of(name: str, part: Mapping[str, Any], columns: list[str], where: Path
         for word in part.get(key, []):
             out += _run(word, columns, where, f"blocks.{name}.{key}")
         found[key] = tuple(out)
-    return Block(name, **found, components=part.get("components", 5))
+    return Block(name, found["numeric"], found["log"], found["categorical"], found["curve"], part.get("components", 5))
 
 
 def _run(word: str, columns: list[str], where: Path, field: str) -> list[str]:

@@ -222,13 +222,14 @@ def _groups(study: Study, raw: Any, frame: Any) -> NDArray[np.int64]:
 
 
 def _visits(study: Study, raw: Any, frame: Any) -> tuple[Block, Any]:
-    from twin.fusion.longitudinal import landmark
+    from twin.fusion.longitudinal import landmark, last_visits
 
     path, key = study.file(study.visits["file"]), study.table["id"]
     visits = read_frame(path)
     for column in (key, study.visits["time"], *study.visits["columns"]):
         if column not in visits.columns:
             raise InputError(path, str(column), "is not a column of the visits", did_you_mean(str(column), list(visits.columns)))
-    features = landmark(visits, key, study.visits["time"], float(study.visits["landmark"]), study.visits["columns"])
-    features = features.reindex(raw[key].to_numpy()).reset_index(drop=True)
-    return Block("visits", numeric=tuple(features.columns)), frame.join(features)
+    what = (visits, key, study.visits["time"], float(study.visits["landmark"]), study.visits["columns"])
+    features, (last, places) = landmark(*what), last_visits(*what, study.visits.get("keep", 8))
+    block = Block("visits", numeric=tuple(features.columns), visits=places)
+    return block, frame.join(features.join(last).reindex(raw[key].to_numpy()).reset_index(drop=True))

@@ -15,6 +15,7 @@ from twin.fusion.models.graph import GraphSmoothing
 from twin.fusion.models.late import LateMean, LateStack
 from twin.fusion.models.pattern import PatternSubmodels
 from twin.fusion.models.product import ProductOfExperts
+from twin.fusion.models.recurrent import Recurrent
 from twin.fusion.models.select import OneStandardError
 from twin.fusion.models.trees import Mixture, Trees
 from twin.fusion.models.vae import ProductVae
@@ -32,10 +33,11 @@ MODELS: dict[str, Callable[[Blocks], FusionModel]] = {
     "chained": ChainedEquations,
     "attention": Attention,
     "vae": ProductVae,
+    "recurrent": Recurrent,
 }
 CANDIDATES = ("blend", "early", "late_stack", "product", "graph", "mixture", "trees")
 """What the default chooses among: all made of the same few regressions and trees. The mean of logits is for comparison only."""
-NETWORKS = ("attention", "vae")
+NETWORKS = ("attention", "vae", "recurrent")
 
 
 def model(name: str, blocks: Blocks) -> FusionModel:
