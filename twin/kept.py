@@ -32,11 +32,12 @@ def kept(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 if key in answers:
                     answers.move_to_end(key)
                     return answers[key]
+                # room first: answers may be large
+                while len(answers) >= count:
+                    answers.popitem(last=False)
             found = make(*args, **kwargs)
             with lock:
                 answers[key] = found
-                while len(answers) > count:
-                    answers.popitem(last=False)
             return found
 
         return ask

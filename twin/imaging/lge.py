@@ -115,7 +115,7 @@ class Enhancement:
         return self.methods[name]
 
 
-@kept(2)
+@kept(1)
 def classify(image: Image, volume: LabelVolume, remote: Mask | None = None) -> Enhancement:
     """Every rule on one late enhancement image; computed once for the same image and labels.
 

@@ -87,7 +87,7 @@ class Thickness:
         return out
 
 
-@kept(2)
+@kept(1)
 def wall_thickness(volume: LabelVolume) -> Thickness:
     """Thickness of the left ventricle's wall at every voxel of it; computed once for the same labels.
 
