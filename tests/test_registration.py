@@ -7,8 +7,9 @@ import pytest
 from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 
+from twin.calibrate.displacement import LIMIT_MM, limited
 from twin.calibrate.registration import register
-from twin.calibrate.warp import LIMIT_MM, limited, warp
+from twin.calibrate.warp import warp
 from twin.errors import Suspicious
 
 RNG = np.random.default_rng(5)

@@ -3,6 +3,7 @@
 [patient]       name, virtual = false, note
 [segmentation]  file, labels = { lv_blood = 1, ... }, virtual_infarct = { ... }; or image = "sax.nrrd", model = "net.safetensors"
 [eam]           file, map, surface, rhythm, virtual       (CARTO zip or folder, EnSite folder, OpenEP .mat, .vtp, .csv, bundle .npz)
+                annotate = true (times, voltages and recovery from its electrograms), warp = true (bent smoothly onto the surface)
 [ecg]           file, map, normalised, fs_hz, rhythm, virtual (.csv of vtwin, WFDB, DICOM, HL7 aECG, bundle, export of a mapping system)
 [record]        file
 [clinical]      record = "patient.json", facts = "facts.jsonl" (of vtwin extract), images = true, drugs = { amiodarone = "200 mg/day" },
@@ -62,7 +63,7 @@ AVOIDED = (
 SECTIONS: dict[str, tuple[str, ...]] = {
     "patient": ("name", "virtual", "note"),
     "segmentation": ("file", "labels", "virtual_infarct", "virtual", "image", "model"),
-    "eam": ("file", "map", "surface", "rhythm", "virtual"),
+    "eam": ("file", "map", "surface", "rhythm", "virtual", "annotate", "warp"),
     "ecg": ("file", "map", "normalised", "fs_hz", "rhythm", "virtual"),
     "record": ("file",),
     "clinical": clinical_table.KEYS,
@@ -334,7 +335,8 @@ def _labels(table: Mapping[str, Any], path: Path) -> dict[str, int] | None:
 
 def _options(table: Mapping[str, Any], path: Path, section: str) -> dict[str, Any]:
     """The keys of [eam] or [ecg] other than the file, checked."""
-    kinds: dict[str, type] = {"map": str, "surface": str, "rhythm": str, "virtual": bool, "normalised": bool}
+    flags = ("virtual", "normalised", "annotate", "warp")
+    kinds: dict[str, type] = {"map": str, "surface": str, "rhythm": str, **dict.fromkeys(flags, bool)}
     out = {key: _is(value, kinds[key], path, f"{section}.{key}") for key, value in table.items() if key in kinds}
     if "surface" in out and out["surface"] not in SURFACES:
         raise InputError(path, f"{section}.surface", f"{out['surface']!r}", did_you_mean(out["surface"], SURFACES))

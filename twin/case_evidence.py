@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ def _read_eam(case: Case, path: Path, volume: LabelVolume, notes: Notes) -> Elec
     options = case.options["eam"]
     if path.suffix == ".npz":
         return bundle_eam(path, options.get("surface", "lv_endo"), volume, notes, options.get("rhythm", "sinus"))
-    eam = read_map(path, notes, options.get("map"), options.get("surface", "lv_endo"), options.get("rhythm", "sinus"))
+    told = {name: options[name] for name in ("surface", "rhythm", "annotate") if name in options}
+    eam = read_map(path, notes, options.get("map"), **told)
     _agree(case, "eam", path, {"surface": eam.surface, "rhythm": eam.rhythm})
-    return eam
+    return replace(eam, warp=options.get("warp", False))
 
 
 def _read_ecg(case: Case, path: Path, notes: Notes) -> Ecg:

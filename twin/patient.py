@@ -44,6 +44,10 @@ class ElectroanatomicalMap:
     landmarks: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     unipolar_mv: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """(n,) peak-to-peak, NaN = not measured; empty where the source has none."""
+    ari_ms: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """(n,) activation-recovery interval, NaN = not measured; empty where nobody looked for it."""
+    warp: bool = False
+    """May be bent smoothly onto the surface after it was placed (`twin.calibrate.warp`)."""
 
 
 @dataclass(frozen=True)

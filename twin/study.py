@@ -90,7 +90,8 @@ class MappingStudy:
     """One map. Lengths in mm, times in ms, voltages in mV, in the mapping system's own frame; NaN where nothing was measured.
 
     points_mm (n, 3) tip of the catheter; surface_mm (n, 3) its projection; lat_ms, bipolar_mv, unipolar_mv (n,); reference_ms,
-    map_ms (n,) annotations after the first sample; window_ms (n, 2) window of interest about the reference; point_ids (n,) int64;
+    map_ms (n,) annotations after the first sample; ari_ms (n,) activation-recovery intervals where somebody measured them; window_ms
+    (n, 2) window of interest about the reference; point_ids (n,) int64;
     surface: the system's shell with scalar fields (lat_ms, bipolar_mv, unipolar_mv where it has them), or None; labels: name -> (3,);
     recordings: electrograms, read when asked for. No name, date or number of a patient or study is kept.
     """
@@ -107,6 +108,7 @@ class MappingStudy:
     reference_ms: Array = field(default_factory=lambda: np.zeros(0))
     map_ms: Array = field(default_factory=lambda: np.zeros(0))
     window_ms: Array = field(default_factory=lambda: np.zeros((0, 2)))
+    ari_ms: Array = field(default_factory=lambda: np.zeros(0))
     labels: Mapping[str, Array] = field(default_factory=dict)
     recordings: Recordings = field(default_factory=lambda: NoRecordings(0))
     leads: Ecg | None = None
@@ -147,7 +149,7 @@ class MappingStudy:
     def eam(self, surface: str = "lv_endo", rhythm: str = "sinus") -> ElectroanatomicalMap:
         """The map as the rest of vtwin uses it: points of contact with times and voltages, landmarks among the labels."""
         places = {landmark: place for name, place in self.labels.items() if (landmark := as_landmark(name))}
-        return ElectroanatomicalMap(self.points_mm, self.lat_ms, self.bipolar_mv, surface, rhythm, places, self.unipolar_mv)
+        return ElectroanatomicalMap(self.points_mm, self.lat_ms, self.bipolar_mv, surface, rhythm, places, self.unipolar_mv, self.ari_ms)
 
 
 def as_landmark(name: str) -> str:

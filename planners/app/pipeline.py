@@ -95,8 +95,8 @@ class Line:
         if not images and not voltage:
             return None
         unipolar = patient.eam.value.unipolar_mv if patient.eam is not None else ""
-        pose = registration.transform if registration is not None else ""
-        key = content_hash(VERSION, "substrate", self.stages.keys["mesh"], *_evidence(patient), unipolar, *images, pose)
+        pose = [registration.transform, registration.coefficients_mm] if registration is not None else []
+        key = content_hash(VERSION, "substrate", self.stages.keys["mesh"], *_evidence(patient), unipolar, *images, *pose)
 
         def compute(folder: Path) -> Fused:
             found = substrate.substrate(patient, mesh, registration)
@@ -211,6 +211,7 @@ def _evidence(patient: Patient) -> list[NDArray[Any] | bytes | str]:
     if patient.eam is not None:
         eam = patient.eam.value
         parts += [eam.points_mm, eam.lat_ms, eam.bipolar_mv, eam.surface, {k: list(map(float, v)) for k, v in eam.landmarks.items()}]
+        parts += [eam.ari_ms, str(eam.warp)]
     if patient.ecg is not None:
         parts += [patient.ecg.value.array(), patient.ecg.value.fs_hz]
     return parts

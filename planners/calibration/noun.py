@@ -18,6 +18,7 @@ from twin.model import Twin
 Array = NDArray[np.float64]
 
 ARRAYS = ("arrival_ms", "map_points_mm", "map_lat_ms", "map_predicted_ms", "map_bipolar_mv", "offset_ms")
+REGISTRATION_ARRAYS = ("transform", "distance_mm", "centres_mm", "coefficients_mm")
 ECG_ARRAYS = ("time_ms", "predicted", "measured", "correlation")
 
 
@@ -57,7 +58,7 @@ class Calibration:
         meta |= {"belief": list(self.belief.names), "doubts": list(self.doubts), "unknowns": self.unknowns}
         if self.registration is not None:
             found = self.registration
-            arrays |= {"registration/transform": found.transform, "registration/distance_mm": found.distance_mm}
+            arrays |= {f"registration/{name}": getattr(found, name) for name in REGISTRATION_ARRAYS}
             meta["registration"] = {"landmark_error_mm": dict(found.landmark_error_mm), "ambiguity": found.ambiguity}
         if self.ecg is not None:
             arrays |= {f"ecg/{name}": getattr(self.ecg, name) for name in ECG_ARRAYS}
@@ -70,7 +71,8 @@ class Calibration:
         arrays, meta = read_npz(folder / "calibration.npz")
         registration, ecg = None, None
         if meta["registration"] is not None:
-            registration = Registration(arrays["registration/transform"], arrays["registration/distance_mm"], **meta["registration"])
+            values: dict[str, Any] = {name: arrays[f"registration/{name}"] for name in REGISTRATION_ARRAYS}
+            registration = Registration(**values, **meta["registration"])
         if meta["ecg"] is not None:
             curves = {name: arrays[f"ecg/{name}"] for name in ECG_ARRAYS}
             ecg = EcgFit(shift_ms=meta["ecg"]["shift_ms"], scale=meta["ecg"]["scale"], **curves)

@@ -87,7 +87,8 @@ def take_in(base: Base, events: Events, notes: Notes) -> Taken:
 def _fresh(base: Base, points: NewPoints, notes: Notes) -> tuple[NDArray[np.bool_], Array]:
     """Which points the plan does not have yet, and their places in mesh space: systems export a whole map again."""
     pose = base.twin.map_to_mesh
-    places = points.points_mm @ pose[:3, :3].T + pose[:3, 3]
+    registration = base.calibration.registration if base.calibration is not None else None
+    places = points.points_mm @ pose[:3, :3].T + pose[:3, 3] if registration is None else registration.apply(points.points_mm)
     known = base.calibration.map_points_mm if base.calibration is not None else np.zeros((0, 3))
     fresh = np.ones(len(places), bool)
     if len(known):

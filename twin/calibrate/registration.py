@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from twin.calibrate.displacement import kernel, limited
 from twin.errors import Suspicious
 from twin.params import Param
 
@@ -46,7 +47,8 @@ class Registration:
     """Pose of a map in the mesh: transform (4, 4) maps map mm to mesh mm; distance_mm (n,) signed, to the surface after it.
 
     point_error_mm (n,): standard error of where each point is placed, from the curvature of the cost; alternatives: transforms that fit
-    nearly as well; left_out: landmarks that contradict the others.
+    nearly as well; left_out: landmarks that contradict the others; centres_mm, coefficients_mm (k, 3): a displacement after it
+    (`twin.calibrate.displacement`), none where the map was laid down rigidly.
     """
 
     transform: Array
@@ -56,10 +58,17 @@ class Registration:
     point_error_mm: Array = field(default_factory=lambda: np.zeros(0))
     alternatives: tuple[Array, ...] = ()
     left_out: tuple[str, ...] = ()
+    centres_mm: Array = field(default_factory=lambda: np.zeros((0, 3)))
+    coefficients_mm: Array = field(default_factory=lambda: np.zeros((0, 3)))
 
     def apply(self, points_mm: Array) -> Array:
         """Map points (n, 3) in mesh space, mm."""
-        return points_mm @ self.transform[:3, :3].T + self.transform[:3, 3]
+        placed = points_mm @ self.transform[:3, :3].T + self.transform[:3, 3]
+        return placed + self.displacement_mm(placed) if len(self.centres_mm) else placed
+
+    def displacement_mm(self, placed_mm: Array) -> Array:
+        """By how much rigidly placed points (n, 3) are moved on, (n, 3) mm."""
+        return limited(kernel(placed_mm, self.centres_mm) @ self.coefficients_mm)
 
     @property
     def median_mm(self) -> float:

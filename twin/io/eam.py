@@ -19,6 +19,7 @@ ACCESS = ("lv_endo", "rv_endo", "epi")
 SURFACES = (*ACCESS, "all")
 """What a map may lie on; "all" is the whole heart at once (a non-contact map, or another model's)."""
 COLUMNS = ("x_mm", "y_mm", "z_mm", "lat_ms")
+OPTIONAL = ("bipolar_mv", "unipolar_mv", "ari_ms")
 MIN_POINTS = 20
 MAGIC = b"# vtwin-eam"
 CARTO_NO_VALUE = -10000.0
@@ -39,9 +40,14 @@ def _landmarks(meta: dict[str, str], where: Path) -> dict[str, NDArray[np.float6
     return found
 
 
+def _given(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A column, or nothing where it was absent: it was read as missing everywhere."""
+    return values if np.isfinite(values).any() else np.zeros(0)
+
+
 def read_eam(path: Path, notes: Notes | None = None) -> ElectroanatomicalMap:
     """Read and check a map. Raises InputError (Suspicious for what the case may accept) for what cannot be used as it is."""
-    meta, table = read_table(path, "eam", COLUMNS, ("bipolar_mv",))
+    meta, table = read_table(path, "eam", COLUMNS, OPTIONAL)
     for key in meta:
         if key not in ("surface", "rhythm", "units") and not key.startswith("landmark."):
             raise InputError(path, key, "unknown header key", did_you_mean(key, ("surface", "rhythm", "units", "landmark.<name>")))
@@ -50,17 +56,25 @@ def read_eam(path: Path, notes: Notes | None = None) -> ElectroanatomicalMap:
         raise InputError(path, "units", f"{units[:40]!r}", "convert to mm, ms, mV")
     points = np.stack([table["x_mm"], table["y_mm"], table["z_mm"]], axis=1)
     eam = ElectroanatomicalMap(
-        points, table["lat_ms"], table["bipolar_mv"], meta.get("surface", "lv_endo"), meta.get("rhythm", "sinus"), _landmarks(meta, path)
+        points,
+        table["lat_ms"],
+        table["bipolar_mv"],
+        meta.get("surface", "lv_endo"),
+        meta.get("rhythm", "sinus"),
+        _landmarks(meta, path),
+        _given(table["unipolar_mv"]),
+        _given(table["ari_ms"]),
     )
     return check_eam(eam, path, notes or Notes())
 
 
 def read_map(
-    path: Path, notes: Notes, map_name: str | None = None, surface: str = "lv_endo", rhythm: str = "sinus"
+    path: Path, notes: Notes, map_name: str | None = None, surface: str = "lv_endo", rhythm: str = "sinus", annotate: bool = False
 ) -> ElectroanatomicalMap:
     """The map in vtwin's CSV, or one map of a mapping system's export (CARTO, EnSite, OpenEP) or of a surface with values, checked.
 
-    map_name: which map of a study with several; surface and rhythm: what an export does not say (a CSV says it itself).
+    map_name: which map of a study with several; surface and rhythm: what an export does not say (a CSV says it itself); annotate: times,
+    voltages and recovery from the export's electrograms (`twin.signals.reannotate`) in place of the system's own.
     Raises InputError, Suspicious.
     """
     from twin.io.studies import read_study
@@ -71,10 +85,19 @@ def read_map(
         if b"export data element" not in start:
             if map_name is not None:
                 raise InputError(path, "map", f"{map_name[:40]!r} is asked, but a CSV holds one map", "leave map out of [eam]")
+            if annotate:
+                raise InputError(path, "annotate", "is asked, but a CSV holds no electrograms", "leave annotate out of [eam]")
             return read_eam(path, notes)
     study = read_study(path, map_name, notes)
     timed, shell = int(np.isfinite(study.lat_ms).sum()), "with" if study.surface is not None else "without"
     notes.add(f"{study.system}: map {study.name!r} of {len(study)} points, {timed} with a time, {shell} shell")
+    if annotate:
+        from twin.signals.reannotate import reannotate
+
+        again = reannotate(study, path)
+        study, said = again.study(study), again.summary()
+        moved = "" if said["median_difference_ms"] is None else f", {said['median_difference_ms']:g} ms later than the system's (median)"
+        notes.add(f"annotated again from electrograms: {said['with_time']} times{moved}, {said['with_recovery']} recovery intervals")
     own = Notes(notes.accept)
     eam = check_eam(study.eam(surface, rhythm), path, own)
     for line in own.lines:
@@ -98,8 +121,9 @@ def check_eam(eam: ElectroanatomicalMap, where: Path, notes: Notes) -> Electroan
         notes.suspect("eam_duplicates", where, "points", f"{repeated} of {len(rows)} points are repeated", "export each point once")
     elif repeated:
         notes.add(f"{where.name}: {repeated} repeated points were left out")
-    unipolar = eam.unipolar_mv[keep] if len(eam.unipolar_mv) == len(eam.points_mm) else np.zeros(0)
-    eam = replace(eam, points_mm=eam.points_mm[keep], lat_ms=eam.lat_ms[keep], bipolar_mv=eam.bipolar_mv[keep], unipolar_mv=unipolar)
+    further = {name: getattr(eam, name) for name in OPTIONAL[1:]}
+    further = {name: values[keep] if len(values) == len(eam.points_mm) else np.zeros(0) for name, values in further.items()}
+    eam = replace(eam, points_mm=eam.points_mm[keep], lat_ms=eam.lat_ms[keep], bipolar_mv=eam.bipolar_mv[keep], **further)
     annotated = int(np.isfinite(eam.lat_ms).sum())
     if annotated < MIN_POINTS:
         raise InputError(
@@ -170,8 +194,10 @@ def near_blood(volume: LabelVolume, points_mm: NDArray[np.float64], surface: str
 
 
 def write_eam(path: Path, eam: ElectroanatomicalMap) -> None:
-    """Write a map as CSV: micrometres, microseconds and microvolts are kept."""
+    """Write a map as CSV: micrometres, microseconds and microvolts are kept; columns that it does not have are left out."""
     meta = {"surface": eam.surface, "rhythm": eam.rhythm, "units": "mm, ms, mV"}
     meta |= {f"landmark.{name}": " ".join(f"{x:.3f}" for x in point) for name, point in sorted(eam.landmarks.items())}
     x, y, z = eam.points_mm.T
-    write_table(path, "eam", meta, {"x_mm": x, "y_mm": y, "z_mm": z, "lat_ms": eam.lat_ms, "bipolar_mv": eam.bipolar_mv}, 3)
+    columns = {"x_mm": x, "y_mm": y, "z_mm": z, "lat_ms": eam.lat_ms, "bipolar_mv": eam.bipolar_mv}
+    columns |= {name: values for name in OPTIONAL[1:] if len(values := getattr(eam, name)) == len(eam.points_mm)}
+    write_table(path, "eam", meta, columns, 3)

@@ -16,6 +16,9 @@ Array = NDArray[np.float64]
 Samples = NDArray[np.floating]
 
 BLOCK = 512
+NEXT_BEAT_MS = 60.0
+"""The search for a T wave ends so long before the next steep fall: an R wave leads up to it."""
+
 FRACTIONATED_MV = Param(0.5, "mV", 0.5, 0.5, "Cassidy 1984 (Circulation 70:37): a fractionated electrogram has 0.5 mV or less,")
 FRACTIONATED_MS = Param(133.0, "ms", 133.0, 133.0, "lasts 133 ms or more,")
 FRACTIONATED_RATIO = Param(0.005, "mV/ms", 0.005, 0.005, "and has an amplitude over duration of 0.005 or less (Cassidy 1984)")
@@ -24,6 +27,11 @@ SILENT_MV = Param(0.05, "mV", 0.03, 0.1, "Bogun 2006 (JACC 47:2013): low-voltage
 NOISE_FACTOR = Param(5.0, "1", 3.0, 8.0, "chosen here: activity stands out of the noise by this factor")
 SLOPE_MS = Param(5.0, "ms", 3.0, 9.0, "chosen here: width over which a slope is measured")
 MIN_SLOPE = Param(0.02, "mV/ms", 0.01, 0.1, "chosen here: a unipolar downstroke slower than this is far field and no local activation")
+RECOVERY_MS = Param(
+    350.0, "ms", 150.0, 500.0, "chosen here: ventricular activation-recovery intervals lie within these bounds, and are looked for there"
+)
+T_SLOPE_MS = Param(21.0, "ms", 11.0, 31.0, "chosen here: width over which the slope of the T wave is measured")
+T_FACTOR = Param(4.0, "1", 3.0, 8.0, "chosen here: the T wave's slope stands out of the noise's by this factor")
 AGREE_MS = Param(15.0, "ms", 8.0, 25.0, "chosen here: times by the two methods that differ by more halve the quality")
 
 
@@ -32,8 +40,9 @@ class Annotations:
     """One value per point (n,); times in ms after the first sample, NaN where there is none.
 
     lat_unipolar_ms: steepest fall of the unipolar signal; lat_bipolar_ms: onset of the largest bipolar activity; bipolar_mv, unipolar_mv:
-    peak to peak in the window; duration_ms: from the first to the last bipolar activity; deflections: separate bipolar potentials;
-    late_ms: last activity after the end of QRS, 0 if none; isolated, fractionated: bool as defined by Bogun 2006 and Cassidy 1984;
+    peak to peak in the window; ari_ms: from the unipolar time to the steepest rise of the T wave; duration_ms: from the first to the last
+    bipolar activity; deflections: separate bipolar potentials; late_ms: last activity after the end of QRS, 0 if none; isolated,
+    fractionated: bool as defined by Bogun 2006 and Cassidy 1984;
     quality: 0 (noise) to 1, from signal to noise and from how well the two times agree.
     """
 
@@ -47,6 +56,7 @@ class Annotations:
     isolated: NDArray[np.bool_]
     fractionated: NDArray[np.bool_]
     quality: Array
+    ari_ms: Array
 
     @property
     def lat_ms(self) -> Array:
@@ -85,9 +95,10 @@ def _block(bipolar: Array | None, unipolar: Array | None, fs_hz: float, low: int
     n = len(some)
     nan, step = np.full(n, np.nan), 1000.0 / fs_hz
     lat_u, uni, confident = (nan, nan, np.ones(n)) if unipolar is None else _unipolar(unipolar, step, low, high)
+    interval = nan if unipolar is None else _recovery(unipolar, step, lat_u)
     if bipolar is None:
         none = np.zeros(n, bool)
-        return Annotations(lat_u, nan, nan, uni, nan, np.zeros(n, np.int64), np.zeros(n), none, none, confident)
+        return Annotations(lat_u, nan, nan, uni, nan, np.zeros(n, np.int64), np.zeros(n), none, none, confident, interval)
     inside = bipolar[:, low:high]
     noise = _noise(bipolar)
     voltage = np.ptp(inside, axis=1)
@@ -116,7 +127,8 @@ def _block(bipolar: Array | None, unipolar: Array | None, fs_hz: float, low: int
     quality = np.clip((ratio - 3.0) / 12.0, 0.0, 1.0) * np.where(np.isfinite(lat_u), confident, 1.0)
     apart = np.abs(lat_u - lat_b)
     quality = quality * np.where(apart > float(AGREE_MS) + duration, 0.5, 1.0)
-    return Annotations(lat_u, lat_b, voltage, uni, duration, deflections, late, deflections > 1, fractionated & any_active, quality)
+    fractionated &= any_active
+    return Annotations(lat_u, lat_b, voltage, uni, duration, deflections, late, deflections > 1, fractionated, quality, interval)
 
 
 def _noise(signal: Array) -> Array:
@@ -139,6 +151,36 @@ def _unipolar(signal: Array, step_ms: float, low: int, high: int) -> tuple[Array
     found = steepest >= float(MIN_SLOPE)
     confidence = np.clip(1.0 - second / np.maximum(steepest, 1e-12), 0.1, 1.0)
     return np.where(found, (low + place) * step_ms, np.nan), np.ptp(signal[:, low:high], axis=1), np.where(found, confidence, 0.1)
+
+
+def _recovery(signal: Array, step_ms: float, lat_ms: Array) -> Array:
+    """Activation-recovery interval (n,) ms, NaN where no T wave stands out: steepest rise after the activation, whatever the T wave's sign.
+
+    Wyatt's method (1981), which Coronel 2006 (Heart Rhythm 3:1043) found to hold for positive T waves too. The search ends before the
+    next activation, whose R wave rises faster than any T wave.
+    """
+    out = np.full(len(signal), np.nan)
+    wide, narrow = (max(5, round(float(p) / step_ms) | 1) for p in (T_SLOPE_MS, SLOPE_MS))
+    weights = savgol_coeffs(wide, 2, deriv=1, delta=step_ms)
+    slope = np.apply_along_axis(np.convolve, 1, signal, weights, "same")
+    sharp = np.apply_along_axis(np.convolve, 1, signal, savgol_coeffs(narrow, 2, deriv=1, delta=step_ms), "same")
+    # what the filter makes of white noise: the noise's own spread times the length of its weights
+    still = _noise(signal) * float(np.linalg.norm(weights))
+    for k in np.flatnonzero(np.isfinite(lat_ms)):
+        first = round((lat_ms[k] + RECOVERY_MS.low) / step_ms)
+        last = min(round((lat_ms[k] + RECOVERY_MS.high) / step_ms), signal.shape[1] - wide)
+        at = round(lat_ms[k] / step_ms)
+        falls = np.flatnonzero(sharp[k, first:] < 0.4 * sharp[k, at])
+        if len(falls):
+            last = min(last, first + int(falls[0]) - round(NEXT_BEAT_MS / step_ms))
+        if last - first < wide:
+            continue
+        rise = slope[k, first:last]
+        place = int(rise.argmax())
+        # at either end of the window it is no maximum of its own
+        if 0 < place < len(rise) - 1 and rise[place] > float(T_FACTOR) * still[k]:
+            out[k] = (first + place) * step_ms - lat_ms[k]
+    return out
 
 
 def _onset_of_largest(inside: Array, active: NDArray[np.bool_]) -> NDArray[np.int64]:
