@@ -344,6 +344,49 @@ def test_recorded_junction_thresholds_are_those_of_the_monodomain_cable(share):
     assert junction.monodomain_threshold((), (340.0,), share) == 340.0
 
 
+@pytest.mark.parametrize("speeds", [(0.5, 0.5), (0.6, 0.25)])
+def test_an_expanding_front_loses_d_kappa(speeds):
+    # a ball in the metric: c = c0 - 2 D / r; D so large that the loss is 10 to 30 % of the velocity
+    flat = RestitutionTable(np.array([5.0, 600.0]), np.array([200.0, 200.0]), np.array([1.0, 1.0]), "flat", 0.7)
+    mesh = box_mesh((36.0, 36.0, 36.0), 2.0, (0.6, 0.8, 0.0), "alternating")
+    x = mesh.points_mm - 18.0
+    along = x @ (0.6, 0.8, 0.0)
+    r = np.sqrt((along / speeds[0]) ** 2 + np.maximum((x**2).sum(axis=1) - along**2, 0.0) / speeds[1] ** 2)
+    start, end = 6.0 / speeds[0], 17.0 / speeds[0]
+    slope = {}
+    for share in (0.0, 1.0):
+        model = ReentrantEikonal(mesh, {"healthy": Velocity(*speeds)}, {"healthy": flat}, Settings(curvature=share))
+        _, log = model.run(model.rest(), [(0.0, np.flatnonzero(r <= start))], 400.0)
+        t = np.full(len(r), np.nan)
+        t[log.activations.node] = log.activations.activation_ms
+        read = (r > 1.4 * start) & (r < end)
+        slope[share] = np.polyfit(r[read], t[read], 1)[0]
+    reach = 1.0 / 0.7**2
+    exact = np.polyfit(r[read], r[read] + 2.0 * reach * np.log(r[read] - 2.0 * reach), 1)[0]
+    assert slope[1.0] / slope[0.0] == pytest.approx(exact, rel=0.03)
+
+
+def test_a_plane_front_does_not_feel_curvature():
+    mesh = box_mesh((30.0, 8.0, 8.0), 2.0, (0.6, 0.8, 0.0), "alternating")
+    last = []
+    for share in (0.0, 1.0):
+        model = ReentrantEikonal(mesh, {"healthy": Velocity(0.5, 0.5)}, {"healthy": steady(200.0, 40.0)}, Settings(curvature=share))
+        state, _ = model.run(model.rest(), [(0.0, np.flatnonzero(mesh.points_mm[:, 0] < 1.0))], 100.0)
+        last.append(state.time_ms)
+    np.testing.assert_allclose(last[1], last[0], atol=1e-9)
+
+
+def test_curvature_goes_on_over_a_snapshot():
+    model, turn = ring(steady(200.0, 40.0), Settings(curvature=1.0))
+    site = np.flatnonzero(np.abs(turn) < 0.2)
+    whole, _ = model.run(model.rest(), [(0.0, site)], 150.0)
+    half, _ = model.run(model.rest(), [(0.0, site)], 70.0)
+    kept = State.restore(half.snapshot())
+    pieces, _ = model.run(kept, [], 150.0)
+    for name, value in whole.snapshot().items():
+        np.testing.assert_array_equal(value, pieces.snapshot()[name], err_msg=name)
+
+
 def test_non_monotone_tables_are_made_so():
     table = RestitutionTable([40.0, 100.0, 200.0], [200.0, 190.0, 250.0], [0.9, 0.8, 1.0], "x").monotone()
     assert table.apd_ms.tolist() == [190.0, 190.0, 250.0]

@@ -2,7 +2,7 @@
 
 Repolarising tissue feels its neighbours: restitution is mixed over the distance that goes with its diffusion coefficient. A front that
 runs into tissue which has not recovered is lost there, and so is what lies within reach of it (solvers/verify/reentry.py).
-Not in the model: curvature (a front that leaves a channel is not slowed), source-sink mismatch, memory, anisotropic block.
+Curvature slows a front by D kappa where it is asked for. Not in the model: source-sink mismatch, memory, anisotropic block.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from twin.tissue import Velocity
 TABLE_SIZE = 1001
 """Entries of 1 ms: tissue that has rested for a second is at its steady value."""
 
+SYMMETRIC = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+"""Which entries of a symmetric matrix its six components are."""
+
 Stimuli = Sequence[tuple[float, NDArray[np.integer]]]
 
 
@@ -41,7 +44,8 @@ class Settings:
     depolarised tissue. correct: a node that fired may be moved back when a later simplex makes it earlier by more than threshold_ms
     (without: no convergence at velocity ratios of 4). blend_ms: tables are mixed across region borders over sqrt(D blend_ms), D the
     diffusion coefficient that goes with each tissue's velocity along and across the fibres; 0: each node takes the sickest tissue
-    that it touches.
+    that it touches. curvature: share of D kappa that a front which diverges loses of its velocity (and gains where it converges): 1 is the
+    continuum's, 0 leaves it out and costs nothing.
     """
 
     wait_ms: float = 5.0
@@ -50,9 +54,10 @@ class Settings:
     correct: bool = True
     threshold_ms: float = 0.02
     blend_ms: float = 150.0
+    curvature: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("wait_ms", "latency_ms", "extension_ms", "threshold_ms", "blend_ms"):
+        for name in ("wait_ms", "latency_ms", "extension_ms", "threshold_ms", "blend_ms", "curvature"):
             if not getattr(self, name) >= 0.0:
                 raise InputError("reentrant eikonal", name, f"{getattr(self, name)} is negative", "give 0 or more")
 
@@ -72,7 +77,7 @@ class State:
     time_ms last firing, end_ms of its action potential, ready_ms from when on it can fire, end_before_ms, ready_before_ms the same before
     that firing; trial_ms time of the pending firing (inf: none), cause the node behind it (-1: a stimulus); lag_ms, trial_lag_ms how long
     the front of either had waited; held, stopped: a wait or a block was counted since the last firing; now_ms: until when this state is
-    known; last_stimulus_ms.
+    known; last_stimulus_ms; slope (n, 3), slowed (n,): gradient of the last arrival and what its curvature takes, empty without curvature.
     """
 
     time_ms: NDArray[np.float64]
@@ -88,6 +93,8 @@ class State:
     stopped: NDArray[np.bool_]
     now_ms: float = -np.inf
     last_stimulus_ms: float = -np.inf
+    slope: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
+    slowed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def snapshot(self) -> dict[str, NDArray]:
         """The state as plain arrays, for saving."""
@@ -179,6 +186,26 @@ class ReentrantEikonal:
         self._longest = np.sqrt(self._length2.max(axis=1))
         self._altitude = kernel.altitudes(self._length2)
         self._set_tables(names, tables, along, across)
+        self._set_curvature(names, tables, along, across)
+
+    def _set_curvature(
+        self, names: Sequence[str], tables: Mapping[str, RestitutionTable], along: NDArray[np.float64], across: NDArray[np.float64]
+    ) -> None:
+        """What the kernel needs of places, velocities and diffusion: nothing where curvature is left out."""
+        mesh, share = self.mesh, self.settings.curvature
+        n = mesh.n_points if share > 0.0 else 0
+        self._points, self._metric, self._reach = np.zeros((n, 3)), np.zeros((n, 6)), np.zeros(n)
+        if not n:
+            return
+        used = list(dict.fromkeys(source_of(name, set(tables)) for name in names))
+        self._points[:] = mesh.points_mm
+        self._reach[:] = share * (self.weights @ np.array([1.0 / tables[name].cv_per_sqrt_d ** 2 for name in used]))
+        f, volume = mesh.fibre, np.where(self.geometry.conducting, mesh.tet_volumes_mm3, 0.0)
+        of_tet = np.stack([across**2 * (x == y) + (along**2 - across**2) * f[:, x] * f[:, y] for x, y in SYMMETRIC], axis=1)
+        total = np.bincount(mesh.tets.ravel(), np.repeat(volume, 4), minlength=n)
+        for k in range(6):
+            part = np.bincount(mesh.tets.ravel(), np.repeat(volume * of_tet[:, k], 4), minlength=n)
+            np.divide(part, total, out=self._metric[:, k], where=total > 0.0)
 
     def _set_tables(
         self, names: Sequence[str], tables: Mapping[str, RestitutionTable], along: NDArray[np.float64], across: NDArray[np.float64]
@@ -266,6 +293,8 @@ class _Run:
     def __init__(self, model: ReentrantEikonal, state: State, stop: Sustained | None) -> None:
         n = model.mesh.n_points
         self.model, self.state = model, copy.deepcopy(state)
+        if model.settings.curvature > 0.0 and not len(state.slowed):
+            self.state.slope, self.state.slowed = np.zeros((n, 3)), np.zeros(n)
         self.room = 3 * int(np.diff(model.geometry.start).max()) + 1
         self._heap(4 * n + 4 * self.room)
         self.size = 0
@@ -307,7 +336,7 @@ class _Run:
             why, self.size, node = kernel.advance(
                 geometry.start, geometry.around, geometry.tets, m._length2, m._longest, m._altitude, m._apd, m._cv, m._di_min, m.weights,
                 s.time_ms, s.end_ms, s.ready_ms, s.end_before_ms, s.ready_before_ms, s.trial_ms, s.cause, s.lag_ms,
-                s.trial_lag_ms, s.held, s.stopped, self.factor, self.asked, self.answer,
+                s.trial_lag_ms, s.held, s.stopped, m._points, m._metric, m._reach, s.slope, s.slowed, self.factor, self.asked, self.answer,
                 self.heap_time, self.heap_node, self.size, self.row, book.node, book.time, book.end, book.parent, book.cause, book.counts,
                 self.lap_ms, self.laps, until, s.last_stimulus_ms, settings.wait_ms, settings.extension_ms, threshold,
                 laps, tolerance, self.room,

@@ -172,6 +172,106 @@ def shadow(
                 ready[w] += extension
 
 
+MOST_SLOWED, MOST_HURRIED = 0.5, 0.2
+"""Shares of the steady velocity that curvature may take from a front that diverges, or give to one that converges."""
+
+LEAST_SHARE = 0.3
+"""Of its velocity without curvature, what is left to a front at least."""
+
+FEW = 6
+"""Neighbours of which the slope must be known, each counted once per tetrahedron, before a curvature is read off them."""
+
+
+@njit(cache=True, nogil=True)
+def _slope(p, tp, start, around, tets, points, longest, factor, time, slope):  # type: ignore[no-untyped-def]
+    """Gradient of the arrival at p, ms/mm, to slope[p]: mean over tetrahedra that the wave has passed but for p. False: there is none."""
+    total, gx, gy, gz = 0.0, 0.0, 0.0, 0.0
+    for j in range(start[p], start[p + 1]):
+        e = around[j]
+        gate = GATE_SLACK * longest[e] / factor
+        ip = 0
+        while tets[e, ip] != p:
+            ip += 1
+        a, b, c = tets[e, (ip + 1) & 3], tets[e, (ip + 2) & 3], tets[e, (ip + 3) & 3]
+        ta, tb, tc = time[a] - tp, time[b] - tp, time[c] - tp
+        if max(ta, tb, tc) > 0.0 or min(ta, tb, tc) < -gate:
+            continue
+        ax, ay, az = points[a, 0] - points[p, 0], points[a, 1] - points[p, 1], points[a, 2] - points[p, 2]
+        bx, by, bz = points[b, 0] - points[p, 0], points[b, 1] - points[p, 1], points[b, 2] - points[p, 2]
+        cx, cy, cz = points[c, 0] - points[p, 0], points[c, 1] - points[p, 1], points[c, 2] - points[p, 2]
+        ux, uy, uz = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx
+        vx, vy, vz = cy * az - cz * ay, cz * ax - cx * az, cx * ay - cy * ax
+        wx, wy, wz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+        det = ax * ux + ay * uy + az * uz
+        sign = 1.0 if det > 0.0 else -1.0
+        # the gradient times the determinant is weighted by volume as it is
+        gx += sign * (ta * ux + tb * vx + tc * wx)
+        gy += sign * (ta * uy + tb * vy + tc * wy)
+        gz += sign * (ta * uz + tb * vz + tc * wz)
+        total += abs(det)
+    if total == 0.0:
+        return False
+    slope[p, 0], slope[p, 1], slope[p, 2] = gx / total, gy / total, gz / total
+    return gx * gx + gy * gy + gz * gz > 0.0
+
+
+@njit(cache=True, nogil=True)
+def _unit(metric, p, g):  # type: ignore[no-untyped-def]
+    """Velocity (mm/ms) of a steady wave that has the direction of slope g at p: M g / sqrt(g M g), M (n, 6) as xx, yy, zz, yz, xz, xy."""
+    xx, yy, zz, yz, xz, xy = metric[p, 0], metric[p, 1], metric[p, 2], metric[p, 3], metric[p, 4], metric[p, 5]
+    x, y, z = xx * g[0] + xy * g[1] + xz * g[2], xy * g[0] + yy * g[1] + yz * g[2], xz * g[0] + yz * g[1] + zz * g[2]
+    size = np.sqrt(max(g[0] * x + g[1] * y + g[2] * z, 1e-300))
+    return x / size, y / size, z / size
+
+
+@njit(cache=True, nogil=True)
+def curvature(p, tp, start, around, tets, points, longest, metric, factor, time, slope):  # type: ignore[no-untyped-def]
+    """Divergence of a front's unit normal at p, as it fires at tp, in the metric in which it runs with unit speed, 1/ms; NaN: not known.
+
+    Read off the slopes of arrival at p and at the neighbours that the same wave has passed: their least-squares gradient.
+    """
+    if not _slope(p, tp, start, around, tets, points, longest, factor, time, slope):
+        slope[p] = 0.0
+        return np.nan
+    nx, ny, nz = _unit(metric, p, slope[p])
+    count = 0
+    xx, yy, zz, yz, xz, xy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    m = np.zeros((3, 3))
+    for j in range(start[p], start[p + 1]):
+        e = around[j]
+        gate = GATE_SLACK * longest[e] / factor
+        for k in range(4):
+            q = tets[e, k]
+            if q == p or not (0.0 <= tp - time[q] <= gate) or (slope[q, 0] == 0.0 and slope[q, 1] == 0.0 and slope[q, 2] == 0.0):
+                continue
+            count += 1
+            x, y, z = points[q, 0] - points[p, 0], points[q, 1] - points[p, 1], points[q, 2] - points[p, 2]
+            ux, uy, uz = _unit(metric, p, slope[q])
+            ux, uy, uz = ux - nx, uy - ny, uz - nz
+            xx, yy, zz, yz, xz, xy = xx + x * x, yy + y * y, zz + z * z, yz + y * z, xz + x * z, xy + x * y
+            m[0, 0] += ux * x
+            m[0, 1] += ux * y
+            m[0, 2] += ux * z
+            m[1, 0] += uy * x
+            m[1, 1] += uy * y
+            m[1, 2] += uy * z
+            m[2, 0] += uz * x
+            m[2, 1] += uz * y
+            m[2, 2] += uz * z
+    if count < FEW:
+        return np.nan
+    # a little of the mean square keeps directions in which nobody lies from being made up
+    ridge = 0.01 * (xx + yy + zz)
+    xx, yy, zz = xx + ridge, yy + ridge, zz + ridge
+    ixx, iyy, izz = yy * zz - yz * yz, xx * zz - xz * xz, xx * yy - xy * xy
+    ixy, ixz, iyz = xz * yz - xy * zz, xy * yz - xz * yy, xy * xz - xx * yz
+    det = xx * ixx + xy * ixy + xz * ixz
+    trace = m[0, 0] * ixx + m[0, 1] * ixy + m[0, 2] * ixz
+    trace += m[1, 0] * ixy + m[1, 1] * iyy + m[1, 2] * iyz
+    trace += m[2, 0] * ixz + m[2, 1] * iyz + m[2, 2] * izz
+    return trace / det
+
+
 @njit(cache=True, nogil=True)
 def advance(
     start: NDArray[np.int32],
@@ -195,6 +295,11 @@ def advance(
     trial_lag: NDArray[np.float64],
     held: NDArray[np.bool_],
     stopped: NDArray[np.bool_],
+    points: NDArray[np.float64],
+    metric: NDArray[np.float64],
+    reach: NDArray[np.float64],
+    slope: NDArray[np.float64],
+    slowed: NDArray[np.float64],
     factor_of: NDArray[np.float64],
     asked: NDArray[np.int64],
     answer: NDArray[np.float64],
@@ -226,11 +331,17 @@ def advance(
     -1 before the first call of a run; a neighbour's factor is looked up once per firing, not once per tetrahedron. room: the most entries
     that one firing may add to the heap.
     LOG_FULL and HEAP_FULL: give larger arrays and call again.
+    points (n, 3), metric (n, 6) mm^2/ms^2, reach (n,) ms: D over the square of the steady velocity; slope (n, 3), slowed (n,): gradient of
+    the last arrival, and what the curvature of that front takes from the velocity of its onward way, as a share of the steady one. Empty
+    points: fronts do not feel their curvature.
     """
+    curved = points.shape[0] > 0
     slowest, fastest = np.inf, 0.0
     for r in range(cv.shape[0]):
         for i in range(cv.shape[1]):
             slowest, fastest = min(slowest, float(cv[r, i])), max(fastest, float(cv[r, i]))
+    if curved:
+        slowest, fastest = LEAST_SHARE * slowest, fastest + MOST_HURRIED
     while size > 0 and heap_time[0] <= until:
         if counts[FIRED] == len(log_node):
             return LOG_FULL, size, -1
@@ -260,6 +371,12 @@ def advance(
         time[p], lag[p] = tp, trial_lag[p]
         end[p] = tp + look_up(apd, di_min, weights, p, tp - end_before[p])
         factor_of[p] = look_up(cv, di_min, weights, p, tp - end_before[p])
+        if curved:
+            before = slowed[parent] if parent >= 0 else 0.0
+            factor_of[p] = max(factor_of[p] - before, LEAST_SHARE * factor_of[p])
+            turn = curvature(p, tp, start, around, tets, points, longest, metric, factor_of[p], time, slope)
+            # where it is not known, what the front had on its way here
+            slowed[p] = before if np.isnan(turn) else min(max(reach[p] * turn, -MOST_HURRIED), MOST_SLOWED)
         recovery = 0.0
         for r in range(len(di_min)):
             recovery += weights[p, r] * di_min[r]
@@ -304,6 +421,8 @@ def advance(
                 if asked[v] != asks + again:
                     asked[v], answer[v] = asks + again, look_up(cv, di_min, weights, v, tp - rest_from)
                 factor = answer[v]
+                if curved:
+                    factor = max(factor - slowed[p], LEAST_SHARE * factor)
                 gate = GATE_SLACK * longest[e] / factor
                 if abs(tp - tq) > gate:
                     tq = np.inf
@@ -315,6 +434,8 @@ def advance(
                 t = arrival(length2, e, iv, ip, iq, ir, tp, tq, tr, 1.0 / (factor * factor))
                 if t - rest_from < SHORT_DI_MS:
                     second = look_up(cv, di_min, weights, v, t - rest_from)
+                    if curved:
+                        second = max(second - slowed[p], LEAST_SHARE * second)
                     if abs(second - factor) > CV_MOVED * factor:
                         t = arrival(length2, e, iv, ip, iq, ir, tp, tq, tr, 1.0 / (second * second))
                 waits = t < may_from
