@@ -63,18 +63,19 @@ def test_the_recurrent_model_reads_time():
         "recurrent": Block("visits", numeric=tuple(features.columns), visits=places),
     }
 
-    def judged(name, rows=test, moved=frame):
-        fitted = model("recurrent" if name == "recurrent" else "early", {"visits": blocks[name]}).fit(frame.iloc[train], y[train])
-        return fitted.predict_proba(moved.iloc[rows])[:, 1]
-
-    found = {name: metrics.auc(y[test], judged(name)) for name in blocks}
+    fitted = {
+        name: model("recurrent" if name == "recurrent" else "early", {"visits": block}).fit(frame.iloc[train], y[train])
+        for name, block in blocks.items()
+    }
+    p = {name: one.predict_proba(frame.iloc[test])[:, 1] for name, one in fitted.items()}
+    found = {name: metrics.auc(y[test], p[name]) for name in blocks}
     assert found["recurrent"] > found["last"] + 0.04
     assert found["recurrent"] > found["landmark"] + 0.03
     assert found["recurrent"] < metrics.auc(y[test], truth[test]) + 0.02
     # the same values long ago say less: what is said is nearer to what is said of anybody
     ages = [names[0] for names in places]
-    old = judged("recurrent", moved=frame.assign(**{name: frame[name] + 300.0 for name in ages}))
-    assert np.std(old) < 0.9 * np.std(judged("recurrent"))
+    old = fitted["recurrent"].predict_proba(frame.iloc[test].assign(**{name: frame[name].iloc[test] + 300.0 for name in ages}))[:, 1]
+    assert np.std(old) < 0.9 * np.std(p["recurrent"])
 
 
 STUDY = """

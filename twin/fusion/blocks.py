@@ -91,6 +91,10 @@ class Design:
         found: Design = self.once(("whole", self.names), lambda: self.take(np.flatnonzero(self.present.all(axis=1))))
         return found
 
+    def blind(self) -> Design:
+        """The same with empty cells filled and nobody told: for what a model owes to emptiness."""
+        return Design(self.parts, {b: np.ones_like(v) for b, v in self.seen.items()}, self.present, series=self.series)
+
     def only(self, names: Sequence[str]) -> Design:
         """The same for some of the blocks; what is fitted to them is kept here too."""
         keep = [self.names.index(name) for name in names]

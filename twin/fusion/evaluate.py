@@ -226,18 +226,19 @@ def _leakage(table: Table, settings: Settings) -> dict[str, Any]:
     alone = {c: _alone(table.frame[c].to_numpy(float), y) for c in (*columns, *table.suspects)}
     flags = table.frame[[c for block in table.blocks.values() for c in block.plain]].isna()
     varied = [c for c in flags if 0 < flags[c].mean() < 1]
-    emptiness = with_flags = None
+    emptiness = with_flags = blind = None
     if varied:
         block = Block("flags", numeric=tuple(varied))
         held = replace(table, frame=flags[varied].astype(float), blocks={"flags": block}, stages={"flags": 1})
         emptiness = _early_auc(held, settings)
         if emptiness > EMPTINESS:
-            with_flags = _with_flags(table, flags[varied], settings)
+            with_flags, blind = _with_flags(table, flags[varied], settings), _blind_auc(table, settings)
     return {
         "suspects": {c: alone[c] for c in table.suspects},
         "near_perfect": [c for c in columns if alone[c] >= PERFECT_AUC],
         "emptiness_auc": emptiness,
         "auc_with_emptiness": with_flags,
+        "auc_blind_to_emptiness": blind,
         "rows_of_the_same_patient": int(len(table) - len(np.unique(table.group))) if len(table.group) else 0,
     }
 
@@ -248,6 +249,16 @@ def _with_flags(table: Table, flags: Any, settings: Settings) -> float:
     blocks = {**table.blocks, "flags": Block("flags", numeric=tuple(named.columns))}
     told = replace(table, frame=table.frame.join(named), blocks=blocks, stages={**table.stages, "flags": 1})
     return _early_auc(told, settings)
+
+
+def _blind_auc(table: Table, settings: Settings) -> float:
+    """AUC of the default when empty cells are filled before it looks; a missing block is still one."""
+    made, few = default(table.blocks), settings.few()
+    out = np.zeros((few.repeats, len(table)))
+    for fold in walk(table, few):
+        hidden = replace(fold, known=fold.known.blind(), new=fold.new.blind())
+        out[fold.repeat, fold.test] = hidden.judge(made, tuple(table.blocks))
+    return _mean_auc(table.outcome, out)
 
 
 def _early_auc(table: Table, settings: Settings) -> float:

@@ -9,6 +9,7 @@ SENSITIVITY_GAP = 0.10
 EMPTINESS = 0.60
 PERFECT_AUC = 0.98
 SLOPE = (0.8, 1.25)
+SEE_EMPTINESS = ("trees", "mixture")
 
 
 def findings(result: Mapping[str, Any]) -> list[str]:
@@ -33,16 +34,33 @@ def findings(result: Mapping[str, Any]) -> list[str]:
             and figures["auc"] >= main["auc"] - 0.01
         ):
             out.append(f"{name} ranks as well but its probabilities are wrong (slope {other:.1f}): not for decisions.")
-    emptiness = result["leakage"]["emptiness_auc"]
-    if emptiness is not None and emptiness > EMPTINESS:
-        told = result["leakage"]["auc_with_emptiness"]
-        out.append(
-            f"Which cells are empty predicts the outcome by itself (AUC {emptiness:.2f}): care, not biology, may be what is learnt. "
-            f"The default sees values, and emptiness only where a block is missing; told of every empty cell, early fusion has {told:.3f}."
-        )
+    out += _about_emptiness(result)
     for column, value in result["leakage"]["suspects"].items():
         out.append(f"{column} was kept out: it may follow from the outcome or treat it (AUC alone {value:.2f}).")
     out += [f"{column} predicts the outcome almost perfectly by itself: is it the outcome?" for column in result["leakage"]["near_perfect"]]
+    return [*out, *_about_groups(result)]
+
+
+def _about_emptiness(result: Mapping[str, Any]) -> list[str]:
+    """Whether empty cells predict, and whether the default uses that."""
+    leakage, chosen = result["leakage"], result["chosen_by_default"]
+    emptiness = leakage["emptiness_auc"]
+    if emptiness is None or emptiness <= EMPTINESS:
+        return []
+    seeing = sum(count for name, count in chosen.items() if name in SEE_EMPTINESS)
+    uses = "The default sees values, and emptiness only where a block is missing"
+    if seeing:
+        uses = f"The default sees it: trees that know empty cells were chosen in {seeing} of {sum(chosen.values())} folds"
+    return [
+        f"Which cells are empty predicts the outcome by itself (AUC {emptiness:.2f}): care, not biology, may be what is learnt. {uses}; "
+        f"with empty cells filled it has {leakage['auc_blind_to_emptiness']:.3f}; told of every empty cell, early fusion has "
+        f"{leakage['auc_with_emptiness']:.3f}."
+    ]
+
+
+def _about_groups(result: Mapping[str, Any]) -> list[str]:
+    """Which group is missed more often, and at which site the model is off."""
+    out = []
     for kind, parts in result["subgroups"].items():
         found = {name: g["sensitivity"] for name, g in parts.items() if g["sensitivity"] is not None}
         if kind != "site" and len(found) > 1 and max(found.values()) - min(found.values()) > SENSITIVITY_GAP:
