@@ -39,7 +39,7 @@ Tell = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Correction:
-    """tensor (m, 6) mm^2/ms for `Monodomain`, to be run with theta = wave_fit.THETA; report: numbers for a summary."""
+    """tensor (m, 6) mm^2/ms for `Monodomain`, to be run with the mass blend it was made for; report: numbers for a summary."""
 
     tensor: NDArray[np.float64]
     report: dict[str, Any]
@@ -59,8 +59,9 @@ def correct(
     models: Sequence[IonicModel | None],
     conducting: NDArray[np.bool_] | None = None,
     tell: Tell | None = None,
+    theta: float = THETA,
 ) -> Correction:
-    """Correct a box or a heart of vtwin's mesher.
+    """Correct a box or a heart of vtwin's mesher, for runs with this mass blend.
 
     tissue (m,): index into diffusion_mm2_ms, (d_l, d_t) each, and models (None: passive, no wave runs there that could be measured, and
     the tensor stays as it is; as it does where d_l or d_t is 0); fibre (m, 3) unit. Some 20 s of measuring per tissue, none once it is
@@ -79,7 +80,7 @@ def correct(
             continue
         if tell is not None:
             tell(f"correction of tissue {index}", index / len(models))
-        s = _per_tet(lattice, fibre[mine], d_l, d_t, model)
+        s = _per_tet(lattice, fibre[mine], d_l, d_t, model, theta)
         root = math.sqrt(d_t) * np.eye(3) + (math.sqrt(d_l) - math.sqrt(d_t)) * fibre[mine, :, None] * fibre[mine, None, :]
         strained = root @ exponential(s.strain) @ root
         tensor[mine] = components(strained) + d_t * s.bend[:, None] * bends[mine]
@@ -88,12 +89,16 @@ def correct(
         said = _said(lattice, s, d_l, d_t, (along / d_l, across / d_t), volume[mine], model)
         rows.append({"tissue": index, "d_l_mm2_ms": d_l, "d_t_mm2_ms": d_t, **said})
     worst = max((max(abs(x) for x in r["error_along"] + r["error_across"]) for r in rows), default=0.0)
-    report = {"lattice_edge_mm": lattice.edge_mm, "on_lattice": share, "theta": THETA, "predicted_error": worst, "tissues": rows}
+    report = {"lattice_edge_mm": lattice.edge_mm, "on_lattice": share, "theta": theta, "predicted_error": worst, "tissues": rows}
     return Correction(tensor, report)
 
 
 def for_velocities(
-    mesh: HeartMesh, velocities: Mapping[str, Velocity], models: Mapping[str, IonicModel], tell: Tell | None = None
+    mesh: HeartMesh,
+    velocities: Mapping[str, Velocity],
+    models: Mapping[str, IonicModel],
+    tell: Tell | None = None,
+    theta: float = THETA,
 ) -> Correction:
     """The tensors with which the mesh shows these velocities: what calibration found, turned into conductivities.
 
@@ -112,7 +117,7 @@ def for_velocities(
         pair = (asked.longitudinal_m_s, asked.transverse_m_s)
         diffusion.append((diffusion_of_speed_mm2_ms(pair[0], models[name]), diffusion_of_speed_mm2_ms(pair[1], models[name])))
     chosen = [models[name] for name in names]
-    return correct(mesh.points_mm, mesh.tets, mesh.fibre, tissue, diffusion, chosen, tissue >= 0, tell)
+    return correct(mesh.points_mm, mesh.tets, mesh.fibre, tissue, diffusion, chosen, tissue >= 0, tell, theta)
 
 
 def find_lattice(points_mm: NDArray[np.float64], tets: NDArray[np.int32]) -> tuple[Lattice, float]:
@@ -147,19 +152,19 @@ class _PerTet:
     after: NDArray[np.float64]
 
 
-def _per_tet(lattice: Lattice, fibre: NDArray[np.float64], d_l: float, d_t: float, model: IonicModel) -> _PerTet:
+def _per_tet(lattice: Lattice, fibre: NDArray[np.float64], d_l: float, d_t: float, model: IonicModel, theta: float) -> _PerTet:
     """Strain (m, 6), bend (m,) and errors of the waves (m, w) at every fibre direction."""
     lines = fibre * np.where(fibre[np.arange(len(fibre)), np.argmax(np.abs(fibre) > 1e-3, axis=1)] < 0, -1.0, 1.0)[:, None]
     few, of_tet = np.unique(np.round(lines, 3), axis=0, return_inverse=True)
     if len(few) <= FEW_FIBRES:
         few = few / np.linalg.norm(few, axis=1)[:, None]
-        table = measure(lattice, few, d_l, d_t, model)
+        table = measure(lattice, few, d_l, d_t, model, theta)
         i = of_tet.ravel()
         return _PerTet(table.strain[i], table.bend[i], table.before[i], table.after[i])
     if not is_cubic(lattice):
         remedy = "use few fibre directions in a box, or mesh it with `vtwin mesh`"
         raise InputError("monodomain", "mesh", "has many fibre directions on a lattice without the symmetry of a cube", remedy)
-    return interpolate(measure(lattice, reduced_directions(), d_l, d_t, model), fibre)
+    return interpolate(measure(lattice, reduced_directions(), d_l, d_t, model, theta), fibre)
 
 
 _GRID_PLACES = tuple(np.array([(i, j) for i in range(GRID + 1) for j in range(GRID + 1 - i)]).T)

@@ -21,7 +21,7 @@ from solvers.monodomain import operators
 from solvers.monodomain.log import BeatLog
 from solvers.monodomain.operators import SYMMETRIC, Operators
 from solvers.monodomain.schemes import Explicit
-from solvers.monodomain.solver import DT_MS, STABLE_SHARE, CellState
+from solvers.monodomain.solver import DT_MS, STABLE_SHARE, CellState, few_threads
 from twin.params import Param
 
 MakeCells = Callable[[NDArray[np.int32]], CellState]
@@ -207,7 +207,7 @@ def wave_speeds(
     cells as for `Monodomain`; theta: mass blend. All waves run side by side with the step that the stiffest allows.
     """
     length = spacings * lattice.edge_mm
-    start, column, stiffness, mass, lumped, at, wave = _rows(lattice, waves, length)
+    start, column, stiffness, mass, lumped, at, wave = rows(lattice, waves, length)
     per_row = np.repeat(lumped, np.diff(start))
     ops = Operators(np.arange(len(at), dtype=np.int32), start, column, stiffness / per_row, mass / per_row, lumped)
     products = operators.products_needed(theta)
@@ -221,15 +221,16 @@ def wave_speeds(
     read = (at >= 0.45 * length) & (at <= 0.85 * length)
     rate = v.dtype.type(PUSH_MV_MS)
     last_new, seen, step = 0, 0, 0
-    while (step - last_new) * dt_ms < QUIET_MS:
-        state.advance(v, dt_ms, current)
-        if step * dt_ms < PUSH_MS:
-            current[pushed] -= rate
-        scheme.advance(v, current, step * dt_ms, log)
-        log.collect()
-        step += 1
-        if log.size > seen:
-            last_new, seen = step, log.size
+    with few_threads(len(v)):
+        while (step - last_new) * dt_ms < QUIET_MS:
+            state.advance(v, dt_ms, current)
+            if step * dt_ms < PUSH_MS:
+                current[pushed] -= rate
+            scheme.advance(v, current, step * dt_ms, log)
+            log.collect()
+            step += 1
+            if log.size > seen:
+                last_new, seen = step, log.size
     first = log.activations(ops.nodes).first_ms(len(at))
     speeds = np.zeros(len(waves))
     for w in range(len(waves)):
@@ -239,7 +240,7 @@ def wave_speeds(
     return speeds
 
 
-def _rows(lattice: Lattice, waves: Sequence[tuple[Chain, NDArray[np.float64]]], length: float) -> tuple[NDArray[Any], ...]:
+def rows(lattice: Lattice, waves: Sequence[tuple[Chain, NDArray[np.float64]]], length: float) -> tuple[NDArray[Any], ...]:
     """All chains below one another as rows without diagonal: start, column, stiffness, mass, lumped, place along the wave, wave."""
     starts, columns, stiffness, mass, lumped, at, wave = ([] for _ in range(7))
     classes, offset, filled = len(lattice.places), 0, 0

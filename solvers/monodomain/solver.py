@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +36,17 @@ EDGE_WARN_MM = Param(
 EDGE_LIMIT_MM = Param(0.8, "mm", 0.6, 1.0, "mean edge above which a velocity is no prediction: up to 47 % off, design/monodomain.md")
 NODES_PER_THREAD = 4096
 """Fewer nodes are stepped faster than two threads can be brought together."""
+
+
+@contextmanager
+def few_threads(nodes: int) -> Iterator[None]:
+    """Within, compiled loops use no more threads than so many nodes are worth: waiting for one another would cost more than it gives."""
+    threads = numba.get_num_threads()
+    numba.set_num_threads(max(1, min(threads, nodes // NODES_PER_THREAD)))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(threads)
 
 
 class CellState(Protocol):
@@ -246,12 +258,8 @@ class Monodomain:
         seen = [*observers, traces]
         if watch is not None:
             seen.append(_Watch(watch, self, every_ms))
-        threads = numba.get_num_threads()
-        numba.set_num_threads(max(1, min(threads, len(self.nodes) // NODES_PER_THREAD)))
-        try:
+        with few_threads(len(self.nodes)):
             pulses, status, message, stopped = self._loop(stimuli, until_ms, seen, stop, quiet_ms, every_ms, progress)
-        finally:
-            numba.set_num_threads(threads)
         times, sampled = traces.arrays()
         summary = self._summary([bool(p.captured) for p in pulses]) | {"stop": stopped}
         return Result(status, message, self.log.activations(), times, sampled, summary)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import permutations, product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def cells_of(model: IonicModel, precision: str = "float32") -> MakeCells:
 
 def speed_per_sqrt_d(model: IonicModel) -> float:
     """Speed of the first plane wave in the limit of a fine mesh for D = 1 mm^2/ms, m/s; it goes as sqrt(D)."""
-    saved = _cached("speed", _key(model), lambda: {"speed": np.array([_fine_speed(model)])})
+    saved = cached("speed", key_of(model), lambda: {"speed": np.array([_fine_speed(model)])})
     return float(saved["speed"][0])
 
 
@@ -74,17 +74,17 @@ def _fine_speed(model: IonicModel) -> float:
     return float(wave_speeds(fine, [(along, weights)], cells_of(model), 0.5, 200 * h / fine.edge_mm)[0])
 
 
-def measure(lattice: Lattice, fibres: NDArray[np.float64], d_l: float, d_t: float, model: IonicModel) -> Table:
+def measure(lattice: Lattice, fibres: NDArray[np.float64], d_l: float, d_t: float, model: IonicModel, theta: float = THETA) -> Table:
     """Fit strain and bend for each fibre direction (k, 3) so that plane waves through the lattice run at the speed of the continuum.
 
-    d_l, d_t mm^2/ms. Kept on disk: a second call with the same numbers takes no time.
+    d_l, d_t mm^2/ms; theta: mass blend of the run. Kept on disk: a second call with the same numbers takes no time.
     """
     # lengths and conductivities enter as h / sqrt(D) alone: rounding it lets neighbouring cases share what was measured
     scale = math.sqrt(d_t)
     size, ratio = _rounded(lattice.edge_mm / scale), _rounded(d_l / d_t)
     unit = _scaled(lattice, size / lattice.edge_mm)
-    name = _key(model, np.round(unit.reach, 6), np.round(fibres, 6), ratio, THETA)
-    return Table(**_cached("correction", name, lambda: vars(_Fit(unit, fibres, ratio, model).table())))
+    name = key_of(model, np.round(unit.reach, 6), np.round(fibres, 6), ratio, theta)
+    return Table(**cached("correction", name, lambda: vars(_Fit(unit, fibres, ratio, model, theta).table())))
 
 
 def _rounded(x: float) -> float:
@@ -112,8 +112,8 @@ def _scaled(lattice: Lattice, by: float) -> Lattice:
 class _Fit:
     """Levenberg-Marquardt for all fibre directions side by side; the Jacobian is by differences once, then by Broyden's update."""
 
-    def __init__(self, lattice: Lattice, fibres: NDArray[np.float64], ratio: float, model: IonicModel) -> None:
-        self.lattice, self.fibres, self.cells = lattice, fibres, cells_of(model)
+    def __init__(self, lattice: Lattice, fibres: NDArray[np.float64], ratio: float, model: IonicModel, theta: float = THETA) -> None:
+        self.lattice, self.fibres, self.cells, self.theta = lattice, fibres, cells_of(model), theta
         self.free = 7 if lattice.bend.any() else 6
         self.root = np.eye(3) + (math.sqrt(ratio) - 1.0) * fibres[:, :, None] * fibres[:, None, :]
         self.chains = [[chain_along(lattice, d) for d in directions(f)] for f in fibres]
@@ -179,7 +179,7 @@ class _Fit:
         tensor = components(self.root[which] @ exponential(p[:, :6]) @ self.root[which])
         weights = self.lattice.weights(tensor, p[:, 6])
         waves = [(c, weights[row]) for row, i in enumerate(which) for c in self.chains[i]]
-        found = wave_speeds(self.lattice, waves, self.cells, THETA).reshape(len(which), -1)
+        found = wave_speeds(self.lattice, waves, self.cells, self.theta).reshape(len(which), -1)
         growing = np.minimum(self.lattice.lowest(weights) + 1e-9, 0.0)[:, None]
         residual: NDArray[np.float64] = np.log(np.maximum(found / self.goal[which], 0.1)) + 10.0 * growing
         return residual
@@ -233,7 +233,8 @@ def is_cubic(lattice: Lattice) -> bool:
     return all({tuple(e) for e in np.round(lattice.reach @ t / lattice.edge_mm + 0.0, 6).tolist()} == edges for t in TURNS)
 
 
-def _key(model: IonicModel, *more: object) -> str:
+def key_of(model: IonicModel, *more: object) -> str:
+    """Name of what belongs to a model, its initial state, and some more arrays or numbers."""
     digest = hashlib.sha256(repr((_VERSION, model.name, model.cell, model.rest_mv, sorted(model.parameters.items()))).encode())
     digest.update(model.initial_state.tobytes())
     for item in more:
@@ -241,7 +242,8 @@ def _key(model: IonicModel, *more: object) -> str:
     return digest.hexdigest()[:24]
 
 
-def _cached(room: str, name: str, make: Any) -> dict[str, NDArray[np.float64]]:
+def cached(room: str, name: str, make: Callable[[], Mapping[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
+    """What was measured and kept under a name, else what `make` measures now."""
     path = cache_directory(room) / f"{name}.npz"
     if path.is_file():
         try:
