@@ -105,6 +105,24 @@ def test_phrasings_of_the_ejection_fraction(text, span):
     assert extract(text)["lvef"] == span
 
 
+@pytest.mark.parametrize("text", ["AF burden 1 %.", "PVC burden 12 % of beats, small scar", "Scar; atrial pacing burden of 40 %"])
+def test_another_burden_is_no_extent_of_scar(text):
+    assert extract(text)["lge_percent"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("An old inferior infarct (2009) and recurrent monomorphic VT", ("vt", "present")),
+        ("An old inferior infarct (2009) and recurrent monomorphic VT", ("mi", "historical")),
+        ("Appearances favour non-ischaemic cardiomyopathy", ("nonischaemic_cm", "possible")),
+        ("In 2019 he had an infarct", ("mi", "historical")),
+    ],
+)
+def test_dates_in_brackets_and_leanings(text, pair):
+    assert pair in {(e["concept"], e["status"]) for e in extract(text)["entities"]}
+
+
 def test_sentences_are_not_cut_at_abbreviations_or_decimals():
     text = "Seen by Dr. Hill. EF 35.5 %. No VT; no syncope."
     assert [text[a:b] for a, b in sentences(text)] == ["Seen by Dr. Hill", "EF 35.5 %", "No VT", "no syncope"]

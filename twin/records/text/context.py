@@ -89,7 +89,7 @@ _POSSIBLE_PRE = _scope(
     r"|rais(?:es|ed|ing) (?:the )?(?:possibility|question|suspicion|concern) (?:of|for)"
     r"|possibility of|differential(?: diagnos[ie]s)?(?: includes?"
     r"| is| of| between)?\s*:?|to (?:exclude|rule out)|rule out(?! for)|r/o|"
-    r"(?:evaluat\w+|assess|work-?up) for|suggest(?:s|ive|ed|ing)(?: of)?|presum(?:ed|ably)|(?<!un)(?<!less )likely"
+    r"(?:evaluat\w+|assess|work-?up) for|favou?r(?:s|ed|ing)?|suggest(?:s|ive|ed|ing)(?: of)?|presum(?:ed|ably)|(?<!un)(?<!less )likely"
     r"|(?<!not )consistent with (?:possible|either)|versus|vs)(?!\w)|(?<!\w)\?\s?",
     r"\b(?:in a (?:patient|man|woman)|given|because|on the basis|now|has|underwent)\b|;|,\s*(?=(?:with|known"
     r"|and has|LVEF|EF|NYHA|has|he|she)\b)",
@@ -230,9 +230,9 @@ def _past(text: str, mention: Mention, clause: tuple[int, int], before: str, aft
     date = _DATE.search(near)
     if date and not re.search(r"\bsince\b", near[: date.end()]) and "," not in near[: date.start()]:
         return True
-    return bool(re.search(rf"(?:{_DATE.pattern})[^.,;]{{0,60}}$", before, _I)) and not re.search(
-        r"\b(?:now|currently|today|since)\b", before, _I
-    )
+    # a date in brackets behind a word is that word's
+    open_date = re.search(rf"(?:{_DATE.pattern})[^.,;]{{0,60}}$", re.sub(r"(?<=\w )\([^()]*\)", "", before), _I)
+    return open_date is not None and not re.search(r"\b(?:now|currently|today|since)\b", before, _I)
 
 
 def _open(scope: _Scope, before: str, after: str | None = None) -> bool:

@@ -234,6 +234,12 @@ _EXTENT = re.compile(
     r"\b(?:scar|LGE|enhancement|hyper-?enhancement|fibrosis|burden|extent|infarct(?: size)?|scar (?:mass|volume|size)|mass)\b[^%;]{0,40}$",
     _I,
 )
+_OTHER_BURDEN = re.compile(
+    r"\b(?:AF|AT|VT|VE|PVCs?|PACs?|atrial|fibrillation|flutter|tachycardia|arrhythmi[ac]\w*|ectop\w+|pac(?:ing|ed)|plaque|shunt)\s+burden"
+    r"\b[^;]*$",
+    _I,
+)
+"""A burden in percent of time, of beats or of something else than muscle."""
 _NOT_EXTENT = re.compile(
     r"^\s*(?:transmural\w*|of (?:the )?wall|wall thickness|thickness|thick|stenosis|of (?:maxim|the maxim"
     r"|max|peak|signal))|^\s*(?:\w+\s+){0,1}transmural",
@@ -256,6 +262,7 @@ def scar_percent(text: str, spans: Sequence[tuple[int, int]]) -> tuple[float | N
             if (
                 _PRIOR.search(re.split(r"[,;]", before)[-1])
                 or _HYPOTHETICAL.search(before)
+                or _OTHER_BURDEN.search(before)
                 or re.search(r"\b(?:grey|gray|border) ?zone\b[^,;]*$", before, _I)
             ):
                 continue
