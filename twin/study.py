@@ -108,12 +108,12 @@ class MappingStudy:
     reference_ms: Array = field(default_factory=lambda: np.zeros(0))
     map_ms: Array = field(default_factory=lambda: np.zeros(0))
     window_ms: Array = field(default_factory=lambda: np.zeros((0, 2)))
-    ari_ms: Array = field(default_factory=lambda: np.zeros(0))
     labels: Mapping[str, Array] = field(default_factory=dict)
     recordings: Recordings = field(default_factory=lambda: NoRecordings(0))
     leads: Ecg | None = None
     """The surface ECG where the export keeps it apart from the points."""
     notes: tuple[str, ...] = ()
+    ari_ms: Array = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         n = len(self.points_mm)

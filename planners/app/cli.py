@@ -193,6 +193,24 @@ def convert(
 
 
 @app.command()
+def annotate(
+    study: Annotated[Path, typer.Argument(help="A mapping system's export with electrograms: CARTO, EnSite, OpenEP.")],
+    out: Out,
+    map_name: Annotated[str | None, typer.Option("--map", help="Which map of a study with several: its name, or #2.")] = None,
+    surface: Annotated[str, typer.Option(help="What was mapped: lv_endo, rv_endo, epi.")] = "lv_endo",
+    fresh: Fresh = False,
+    json: Json = False,
+) -> int:
+    """Annotate a map anew from its electrograms: times, voltages, late and fractionated potentials, recovery, deceleration zones.
+
+    Example: vtwin annotate study.zip -o out/annotated
+    """
+    from planners.app import annotate_command
+
+    return annotate_command.annotate(study, out, Console(json), map_name, surface, fresh)
+
+
+@app.command()
 def image(
     source: Annotated[Path, typer.Argument(help="Case (.toml) with images under [evidence], or a segmentation.")],
     out: Out,
@@ -442,7 +460,7 @@ def main(argv: list[str] | None = None) -> None:
 def run(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit status: 0 done, 1 failed, 2 wrong input, 3 expectation missed, 130 interrupted."""
     try:
-        result: Any = app(args=argv, standalone_mode=False)
+        result: Any = app(args=argv, standalone_mode=False, prog_name="vtwin")
     except VtwinError as error:
         sys.stderr.write(f"vtwin: {error}\n")
         return error.exit_status
@@ -463,7 +481,8 @@ def run(argv: list[str] | None = None) -> int:
             sys.stdout.write(f"{error.format_message()}\n")
             return 2
         if hasattr(error, "format_message"):
-            sys.stderr.write(f"vtwin: {error.format_message()} (vtwin --help lists commands and options)\n")
+            command = getattr(getattr(error, "ctx", None), "command_path", "vtwin")
+            sys.stderr.write(f"vtwin: {error.format_message()} ({command} --help lists what there is)\n")
             return 2
         raise
     return result if isinstance(result, int) else 0

@@ -1,7 +1,7 @@
 """A virtual patient's map as a mapping system would export it: shell, points, electrograms and ECG in one frame.
 
-Electrograms are those of the depolarisation alone: the potential of each electrode is its lead field times a smooth upstroke of every
-node at its activation time (`solvers.ecg.electrograms` without the cell model's later course), so there is no T wave, as in `sinus_ecg`.
+The potential of each electrode is its lead field times a smooth upstroke of every node at its activation time and a smooth fall at its
+recovery (`phantom_apd_ms`), without the cell model's course between. The twelve leads beside them are `sinus_ecg`'s: they have no T wave.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import fftconvolve
 from scipy.spatial import KDTree
 
 from planners.virtual.measure import Activated, MeasureSpec
 from solvers.ecg.electrograms import CATHETERS, band_passed, bipole, contact_weights, peak_to_peak_mv
 from solvers.eikonal.reaction import smear_for
 from twin.io.surfaces import Surface
+from twin.mesh import HeartMesh
 from twin.params import Param
 from twin.patient import LEADS, Ecg, ElectroanatomicalMap
 from twin.study import MappingStudy, Progress, Recording
@@ -25,13 +27,25 @@ from twin.study import MappingStudy, Progress, Recording
 Array = NDArray[np.float64]
 UPSTROKE_MV = Param(115.0, "mV", 100.0, 130.0, "chosen here: from -85 to +30 mV, the usual upstroke of ventricular muscle")
 RISE_MS = Param(1.0, "ms", 0.5, 2.0, "chosen here: upstroke in tissue, before the blur that the mesh needs")
+FALL_MS = Param(25.0, "ms", 15.0, 40.0, "chosen here: time constant of the phase-3 repolarisation as a tanh")
+APD_MS = Param(285.0, "ms", 260.0, 320.0, "chosen here: of ventricular muscle at the middle of wall and axis")
+ENDO_MINUS_EPI_MS = Param(25.0, "ms", 0.0, 40.0, "chosen here: inner muscle recovers later after its activation than outer")
+APEX_MINUS_BASE_MS = Param(20.0, "ms", -20.0, 40.0, "chosen here")
 NOISE_MV = Param(0.01, "mV", 0.005, 0.05, "chosen here: noise of a quiet channel")
 SAMPLES, REFERENCE_MS = 2500, 2000.0
 """As CARTO records: 2.5 s at 1 kHz, the reference annotation 2 s after the start."""
 FINE_MS = 0.25
-PAD_MS = 60.0
+PAD_MS, LATE_PAD_MS = 60.0, 150.0
+"""Before the first upstroke and about each, and about each fall."""
+
 BLOCK = 32
 FORMATS = ("carto", "ensite", "openep")
+
+
+def phantom_apd_ms(mesh: HeartMesh) -> Array:
+    """The true duration from activation to steepest recovery at every node, (n,) ms: linear through the wall and along the axis."""
+    through, along = mesh.coordinates["transmural"] - 0.5, mesh.coordinates["apicobasal"] - 0.5
+    return np.asarray(float(APD_MS) - float(ENDO_MINUS_EPI_MS) * through - float(APEX_MINUS_BASE_MS) * along)
 
 
 def phantom_study(
@@ -97,6 +111,8 @@ class PhantomWaves:
     second: NDArray[np.float32]
     bipolar: NDArray[np.float32]
     start: int
+    qrs: int
+    """Samples from `start` until all muscle is excited: voltages are those of this part."""
     leads: dict[str, Array]
     lat_ms: Array
     seed: int
@@ -106,7 +122,8 @@ class PhantomWaves:
 
     def voltages(self) -> tuple[Array, Array]:
         """Peak-to-peak bipolar and unipolar voltages, (n,) mV."""
-        return np.round(peak_to_peak_mv(self.bipolar.astype(np.float64)), 3), np.round(peak_to_peak_mv(self.first.astype(np.float64)), 3)
+        bipolar, unipolar = (peak_to_peak_mv(part[:, : self.qrs].astype(np.float64)) for part in (self.bipolar, self.first))
+        return np.round(bipolar, 3), np.round(unipolar, 3)
 
     def read(self, index: int) -> Recording | None:
         """One point's record with its own noise."""
@@ -132,13 +149,18 @@ def _traces(
     arrival = beat.arrival_ms
     reached = np.isfinite(arrival)
     last = float(arrival[reached].max())
-    # bins of arrival times, convolved with the upstroke: every node of one bin rises at once
-    edges = np.arange(-PAD_MS, last + PAD_MS + FINE_MS, FINE_MS)
-    place = (arrival[reached] + PAD_MS) / FINE_MS
-    low, part = np.floor(place).astype(np.int64), place - np.floor(place)
-    rise = np.hypot(RISE_MS.value, smear_for(beat.mesh))
-    kernel_t = np.arange(-PAD_MS, PAD_MS + FINE_MS, FINE_MS)
-    upstroke = 0.5 * UPSTROKE_MV.value * np.gradient(np.tanh(kernel_t / rise))
+    recovery = arrival[reached] + phantom_apd_ms(beat.mesh)[reached]
+    # bins of times, convolved with the upstroke or the fall: every node of one bin rises or falls at once
+    edges = np.arange(-PAD_MS, float(recovery.max()) + LATE_PAD_MS + FINE_MS, FINE_MS)
+    courses = []
+    for times, pad, constant, sign in (
+        (arrival[reached], PAD_MS, np.hypot(RISE_MS.value, smear_for(beat.mesh)), 1.0),
+        (recovery, LATE_PAD_MS, FALL_MS.value, -1.0),
+    ):
+        place = (times + PAD_MS) / FINE_MS
+        low = np.floor(place).astype(np.int64)
+        kernel_t = np.arange(-pad, pad + FINE_MS, FINE_MS)
+        courses.append((low, place - low, sign * 0.5 * UPSTROKE_MV.value * np.gradient(np.tanh(kernel_t / constant))))
     every = round(1.0 / FINE_MS)
     n, t = len(sites_mm), len(edges[::every])
     first, second = np.zeros((n, t), np.float32), np.zeros((n, t), np.float32)
@@ -147,8 +169,11 @@ def _traces(
         pairs = [bipole(CATHETERS["ablation"], sites_mm[k], normals[k]) for k in range(begin, stop)]
         weights = contact_weights(beat.mesh, [p[0] for p in pairs] + [p[1] for p in pairs])[reached]
         for k in range(2 * len(pairs)):
-            bins = np.bincount(low, weights[:, k] * (1.0 - part), len(edges)) + np.bincount(low + 1, weights[:, k] * part, len(edges))
-            wave = np.cumsum(np.convolve(bins, upstroke, "same"))[::every]
+            change = np.zeros(len(edges))
+            for low, part, course in courses:
+                bins = np.bincount(low, weights[:, k] * (1.0 - part), len(edges)) + np.bincount(low + 1, weights[:, k] * part, len(edges))
+                change += fftconvolve(bins, course, "same")
+            wave = np.cumsum(change)[::every]
             (first if k < len(pairs) else second)[begin + k % len(pairs)] = wave[:t]
         if progress is not None:
             progress("electrograms", stop, n)
@@ -162,7 +187,9 @@ def _traces(
         leads[name][offset : offset + len(values)] = values
         leads[name][offset + len(values) :] = values[-1]
     room = SAMPLES - start
-    return PhantomWaves(first[:, :room], second[:, :room], bipolar[:, :room], start, leads, np.full(n, np.nan), int(rng.integers(0, 2**31)))
+    qrs = round(last + 2.0 * PAD_MS)
+    seed = int(rng.integers(0, 2**31))
+    return PhantomWaves(first[:, :room], second[:, :room], bipolar[:, :room], start, qrs, leads, np.full(n, np.nan), seed)
 
 
 def write_format(folder: Path, study: MappingStudy, kind: str, progress: Progress | None = None) -> Path:

@@ -105,7 +105,7 @@ def settle(
 ) -> VelocityFit:
     """Move sites (and fit velocities and times with them) by Gauss-Newton steps as long as the map is met better.
 
-    surface (c,): nodes on which sites may lie; offset: recomputed before every round, see `Offset`. Two solves per site and round.
+    surface (c,): nodes on which sites may lie; offset: see `Offset`, made anew for every place tried. Two solves per site and round.
     """
     prior = (fit.prior_log_mean, fit.prior_log_sd)
     p, tree = len(fit.names), cKDTree(points_mm[surface])
@@ -123,7 +123,11 @@ def settle(
                 break
             tried = gauss_newton(model, data, fit.names, fit.log_mode, prior, nodes, fit.source_times_ms, 2, extra)
             candidate = replace(fit, log_mode=tried[0], source_nodes=nodes, source_times_ms=tried[1], residual_ms=tried[2])
-            if misfit(tried[2]) + _cost(candidate) < before - 0.1:
+            if offset is not None:
+                # what a mesh is late by near a site moves with the site: judged by that of the old place, none would ever move
+                tried = gauss_newton(model, data, fit.names, tried[0], prior, nodes, tried[1], 2, offset(candidate))
+                candidate = replace(candidate, log_mode=tried[0], source_times_ms=tried[1], residual_ms=tried[2])
+            if misfit(candidate.residual_ms) + _cost(candidate) < before - 0.1:
                 better = candidate
                 break
         if better is None:

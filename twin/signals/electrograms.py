@@ -16,6 +16,9 @@ Array = NDArray[np.float64]
 Samples = NDArray[np.floating]
 
 BLOCK = 512
+APART_MS, SECOND_RISE = 40.0, 0.6
+"""Two rises of a T wave lie at least so far apart; the second must be lower than this share of the first."""
+
 NEXT_BEAT_MS = 60.0
 """The search for a T wave ends so long before the next steep fall: an R wave leads up to it."""
 
@@ -177,8 +180,12 @@ def _recovery(signal: Array, step_ms: float, lat_ms: Array) -> Array:
             continue
         rise = slope[k, first:last]
         place = int(rise.argmax())
-        # at either end of the window it is no maximum of its own
-        if 0 < place < len(rise) - 1 and rise[place] > float(T_FACTOR) * still[k]:
+        # a T wave with two humps has two rises: which is the recovery's cannot be told
+        other = rise[np.abs(np.arange(len(rise)) - place) > APART_MS / step_ms]
+        alone = not len(other) or float(other.max()) < SECOND_RISE * rise[place]
+        # on the tail of the QRS, or where the window ends, it is no wave of its own: the slope must fall to half of it on either side
+        both = 0 < place < len(rise) - 1 and max(rise[:place].min(), rise[place:].min()) < 0.5 * rise[place]
+        if both and alone and rise[place] > float(T_FACTOR) * still[k]:
             out[k] = (first + place) * step_ms - lat_ms[k]
     return out
 

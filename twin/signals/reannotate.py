@@ -106,8 +106,14 @@ def _qrs_end_ms(study: MappingStudy) -> float:
 
 
 def _reference_ms(study: MappingStudy, index: int, recording: Recording) -> float:
-    own = recording.reference_ms
-    return float(own if np.isfinite(own) else study.reference_ms[index])
+    """The system's annotation of the reference; where an export has none, the largest deflection of the reference channel."""
+    for given in (recording.reference_ms, study.reference_ms[index]):
+        if np.isfinite(given):
+            return float(given)
+    channel = recording.channels.get(recording.reference)
+    if channel is None or not np.ptp(channel) > 0:
+        return float("nan")
+    return float(np.abs(channel - np.median(channel)).argmax()) * 1000.0 / recording.fs_hz
 
 
 _Block = tuple[list[int], float, Array | None, Array | None, float, float, float]
