@@ -66,6 +66,8 @@ def test_mistakes_of_the_call(copied, capsys, tmp_path):
     for words, says in (
         (("pln", case), "Did you mean 'plan'"),
         (("plan", case), "Missing option '-o'"),
+        (("plan", case, "-o", tmp_path / "a", "--frsh"), "--fresh) (vtwin plan --help"),
+        (("segment", "trian"), "(vtwin segment --help"),
         (("plan", copied / "cas.toml", "-o", tmp_path / "a"), "does not exist"),
         (("plan", copied, "-o", tmp_path / "a"), "name a file, not a folder"),
         (("plan", copied / "labels.nrrd", "-o", tmp_path / "a"), "UTF-8"),
