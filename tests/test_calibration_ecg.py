@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from meshing.anatomy import complete
-from meshing.sites import pacing_sites
+from meshing.sites import landmarks, pacing_sites
 from planners.calibration import calibrate
+from planners.calibration.line import recovery_of, register_map
 from solvers.ecg import LeadField, lead_matrix
 from solvers.eikonal.forward import EikonalForward
 from tests.analytic_hearts import ventricles
 from twin.calibrate.recovery import NAMES, PARAMS, from_intervals, from_t_wave
 from twin.calibrate.velocity import RATIO_SD, prior_covariance, priors
 from twin.mesh import HeartMesh
-from twin.patient import LEADS, Ecg, Evidence, Patient
+from twin.patient import LEADS, Ecg, ElectroanatomicalMap, Evidence, Patient
 from twin.tissue import Velocity
 from twin.volume import LabelVolume
 
@@ -93,6 +96,46 @@ def test_measured_intervals_give_gradients() -> None:
     assert found.mean == pytest.approx(GRADIENTS, abs=8.0)
     assert (found.sd < found.prior_sd).all()
     assert np.isnan(found.correlation)
+
+
+def _mapped(heart: HeartMesh, arrival: np.ndarray, **more: object) -> Patient:
+    """A patient with a map of the LV endocardium and its landmarks."""
+    lv = heart.surface_nodes("lv_endo")
+    eam = ElectroanatomicalMap(heart.points_mm[lv], arrival[lv], np.full(len(lv), 4.0), landmarks=landmarks(heart), **more)
+    volume = LabelVolume(np.zeros((2, 2, 2), np.uint8), np.eye(4), source="test", names={})
+    return Patient("test", Evidence(volume, "test"), eam=Evidence(eam, "map.csv"))
+
+
+def test_intervals_of_a_map_set_durations_without_an_ecg(heart: HeartMesh, paced: tuple[int, np.ndarray, np.ndarray, LeadField]) -> None:
+    _, arrival, _, _ = paced
+    lv = heart.surface_nodes("lv_endo")
+    interval = (
+        GRADIENTS[0] + GRADIENTS[1] * (heart.coordinates["transmural"] - 0.5) + GRADIENTS[2] * (heart.coordinates["apicobasal"] - 0.5)
+    )
+    rng = np.random.default_rng(3)
+    measured = interval[lv] + 5.0 * rng.standard_normal(len(lv)) + np.where(rng.random(len(lv)) < 0.1, 80.0, 0.0)
+    found = recovery_of(heart, None, arrival, _mapped(heart, arrival, ari_ms=measured), heart.points_mm[lv])
+    assert found is not None
+    assert "measured activation-recovery intervals" in found.set_by
+    assert found.rows()["apd/apicobasal_ms"]["mode"] == pytest.approx(GRADIENTS[2], abs=8.0)
+    few = np.where(np.arange(len(lv)) < 10, measured, np.nan)
+    assert recovery_of(heart, None, arrival, _mapped(heart, arrival, ari_ms=few), heart.points_mm[lv]) is None
+
+
+def test_a_map_may_be_bent_onto_the_surface(heart: HeartMesh, paced: tuple[int, np.ndarray, np.ndarray, LeadField]) -> None:
+    _, arrival, _, _ = paced
+    patient = _mapped(heart, arrival)
+    assert patient.eam is not None
+    eam = patient.eam.value
+    centre = eam.points_mm.mean(axis=0)
+    bulge = np.exp(-0.5 * (((eam.points_mm - eam.points_mm[40]) / 25.0) ** 2).sum(axis=1))
+    outward = (eam.points_mm - centre) / np.linalg.norm(eam.points_mm - centre, axis=1, keepdims=True)
+    bulged = replace(eam, points_mm=eam.points_mm + 5.0 * bulge[:, None] * outward)
+    rigid, bent = (register_map(heart, replace(bulged, warp=warp), "map") for warp in (False, True))
+    off = [np.linalg.norm(found.apply(bulged.points_mm) - eam.points_mm, axis=1) for found in (rigid, bent)]
+    assert np.sqrt((off[1] ** 2).mean()) < 0.7 * np.sqrt((off[0] ** 2).mean())
+    assert len(rigid.centres_mm) == 0
+    assert np.linalg.norm(bent.displacement_mm(eam.points_mm), axis=1).max() < 8.0
 
 
 def test_the_two_velocities_of_a_tissue_go_together() -> None:

@@ -21,10 +21,11 @@ from solvers.ecg import LeadField
 from solvers.eikonal.forward import EikonalForward
 from twin.calibrate.doubts import doubts_about
 from twin.calibrate.ecg import compare
-from twin.calibrate.recovery import Recovery, from_t_wave
+from twin.calibrate.recovery import Recovery, from_intervals, from_t_wave
 from twin.calibrate.registration import Registration, register
 from twin.calibrate.sources import prune, settle, with_uncertainty
 from twin.calibrate.velocity import LatData, VelocityFit, fit_velocities, lay_on_nodes, polish, posterior_samples, prior_covariance, priors
+from twin.calibrate.warp import warp
 from twin.errors import InputError, RunFailed
 from twin.mesh import SURFACES, HeartMesh
 from twin.model import Twin
@@ -49,6 +50,8 @@ MAP_REACH_MM = 6.0
 POSE_BELOW = 0.5
 """Mean lead correlation below which the frame of images and electrodes is doubted, and a pose is fitted as a nuisance (ours)."""
 SAMPLES = 400
+LEAST_INTERVALS = 20
+"""Fewer measured recovery intervals than this say less than the T wave."""
 
 
 Given = Mapping[str, tuple[float, float]]
@@ -84,7 +87,9 @@ def _surface(mesh: HeartMesh, name: str) -> NDArray[np.int32]:
 
 def register_map(mesh: HeartMesh, eam: ElectroanatomicalMap, where: str) -> Registration:
     """Pose of a map on the mesh's surface of its name; raises InputError for a map that cannot be placed."""
-    return register(eam.points_mm, mesh.points_mm, _surface(mesh, eam.surface), eam.landmarks, landmarks(mesh), where)
+    surface = _surface(mesh, eam.surface)
+    found = register(eam.points_mm, mesh.points_mm, surface, eam.landmarks, landmarks(mesh), where)
+    return warp(found, eam.points_mm, mesh.points_mm, surface) if eam.warp else found
 
 
 def _without_map(mesh: HeartMesh, given: Given) -> tuple[VelocityFit, dict[str, str]]:
@@ -283,11 +288,14 @@ def calibrate(
         numbers["registration_median_mm"] = round(registration.median_mm, 2)
         numbers["registration_landmarks_mm"] = {k: round(v, 2) for k, v in registration.landmark_error_mm.items()}
         numbers["registration_ambiguity"] = registration.ambiguity
+        if len(registration.centres_mm):
+            moved = np.linalg.norm(points - replace(registration, centres_mm=np.zeros((0, 3))).apply(eam.points_mm), axis=1)
+            numbers["registration_warp_mm"] = {"median": round(float(np.median(moved)), 2), "most": round(float(moved.max()), 2)}
         if eam.surface == "lv_endo":
             nodes, times, numbers["rv_breakthrough"] = _rv_by_ecg(mesh, forward, leads, patient, fit, progress)
     arrival = forward.arrival_ms(fit.velocities(), nodes, times) + gap
     ecg = compare(leads, arrival, patient.ecg.value) if patient.ecg is not None else None
-    recovery = _recovery(mesh, in_torso, arrival, patient.ecg.value) if patient.ecg is not None and in_torso is not None else None
+    recovery = recovery_of(mesh, in_torso, arrival, patient, points)
     if ecg is not None:
         numbers["ecg"] = ecg.summary()
         if ecg.mean_correlation < POSE_BELOW and patient.ecg is not None:
@@ -334,6 +342,17 @@ def calibrate(
 def _by_ecg(fit: VelocityFit, column: int) -> str:
     width = np.sqrt(fit.covariance[column, column]) / fit.prior_log_sd[column]
     return "QRS (shape and duration), no map" if width < IDENTIFIED else "mostly the prior: the ECG says little about it"
+
+
+def recovery_of(mesh: HeartMesh, in_torso: LeadField | None, arrival_ms: Array, patient: Patient, points_mm: Array) -> Recovery | None:
+    """Action-potential durations from the map's recovery intervals where it has enough, else from the T wave; None without either."""
+    interval = patient.eam.value.ari_ms if patient.eam is not None else np.zeros(0)
+    if np.isfinite(interval).sum() >= LEAST_INTERVALS:
+        _, near = cKDTree(mesh.points_mm).query(points_mm)
+        return from_intervals({name: mesh.coordinates[name][near] for name in ("transmural", "apicobasal")}, interval)
+    if patient.ecg is None or in_torso is None:
+        return None
+    return _recovery(mesh, in_torso, arrival_ms, patient.ecg.value)
 
 
 def _recovery(mesh: HeartMesh, leads: LeadField, arrival_ms: Array, ecg: Ecg) -> Recovery | None:
