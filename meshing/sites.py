@@ -21,7 +21,8 @@ from twin.site_name import place_of
 MOVE_LIMIT = Param(10.0, "mm", 5.0, 15.0, "assumption: a catheter finds capture within about one segment's half width")
 SEPTAL = (2, 3, 8, 9, 14)
 """Segments between the ventricles: they have no epicardium of their own."""
-ENDOCARDIAL = (*(f"aha{number:02d}" for number in SEGMENTS), "rv_apex", "rv_outflow")
+SEGMENT_CENTRES = tuple(f"aha{number:02d}" for number in SEGMENTS)
+ENDOCARDIAL = (*SEGMENT_CENTRES, "rv_apex", "rv_outflow")
 EPICARDIAL = tuple(f"epi_aha{number:02d}" for number in SEGMENTS if number not in SEPTAL)
 NAMES = (*ENDOCARDIAL, *EPICARDIAL)
 """Every site that a heart may have."""

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
-from meshing.sites import ENDOCARDIAL, site_nodes, sites_named
+from meshing.sites import ENDOCARDIAL, SEGMENT_CENTRES, site_nodes, sites_named
 from planners.pacing.engine import InductionRun, Progress, induce_model
 from planners.pacing.protocol import Protocol
 from solvers.eikonal.reentrant import ReentrantEikonal, Settings
 from solvers.eikonal.restitution import RestitutionTable, load_tables
 from twin.errors import InputError
+from twin.mesh import HeartMesh
 from twin.model import Twin
 from twin.plan import Induction
 
@@ -36,7 +38,8 @@ def model_of(twin: Twin, settings: PacingSettings, tissue_sample: int = 0, block
 
 
 def stimulus_sites(twin: Twin, protocol: Protocol, sites: Sequence[str] = ()) -> dict[str, NDArray[np.int32]]:
-    """Nodes to stimulate for each asked site (`meshing.sites.sites_named`); empty: those of the protocol's own that this heart has.
+    """Nodes to stimulate for each asked site (`meshing.sites.sites_named`); empty: those of the protocol's own that this heart has, and
+    its `near_scar` of the segments' centres.
 
     Raises InputError for an asked site that this heart does not have, and if none is left.
     """
@@ -47,11 +50,25 @@ def stimulus_sites(twin: Twin, protocol: Protocol, sites: Sequence[str] = ()) ->
             problem = known.notes.get(name, "not in this heart")
             raise InputError("plan", "sites", f"pacing site {name!r}: {problem}", f"use some of {', '.join(sorted(known))}")
     chosen = [name for name in asked if name in known]
+    if not sites:
+        chosen += _beside_scar(
+            twin.mesh, {name: known[name] for name in SEGMENT_CENTRES if name in known and name not in chosen}, protocol.near_scar
+        )
     if not chosen:
         raise InputError(
             "plan", "sites", f"this heart has none of the sites of protocol {protocol.name}", f"use some of {', '.join(ENDOCARDIAL)}"
         )
     return {name: site_nodes(twin.mesh, known[name], protocol.stimulus_radius_mm) for name in chosen}
+
+
+def _beside_scar(mesh: HeartMesh, centres: Mapping[str, int], count: int) -> list[str]:
+    """The `count` of the named nodes that lie nearest to scar or border zone; none in a heart without."""
+    sick = mesh.in_region("scar", "border_zone", "isthmus")
+    if not sick.any() or not count:
+        return []
+    away, _ = cKDTree(mesh.centroids_mm[sick]).query(mesh.points_mm[list(centres.values())])
+    # to a tenth of a millimetre, then by name: node order must not decide
+    return [name for _, name in sorted(zip(np.round(away, 1).tolist(), centres, strict=True))[:count]]
 
 
 def induce(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from importlib.resources import files
 from typing import Any
 
@@ -47,7 +47,7 @@ class Sustained:
 class Protocol:
     """Programmed stimulation.
 
-    sites: names of `meshing.sites`; margin_ms: an extrastimulus is held this far above its refractory interval when the next is added;
+    sites: names of `meshing.sites`; near_scar: so many of the segments' centres nearest to the scar are paced beside them; margin_ms: an extrastimulus is held this far above its refractory interval when the next is added;
     stop_after: sustained inductions at a site after which that site is done.
     """
 
@@ -61,6 +61,7 @@ class Protocol:
     stimulus_radius_mm: float
     margin_ms: float
     stop_after: int
+    near_scar: int = 0
 
 
 def protocol_names() -> list[str]:
@@ -102,8 +103,9 @@ def _record(kind: Any, where: str, field: str, values: dict[str, Any]) -> Any:
             raise InputError(
                 where, f"{field}.{key}", "unknown key", f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             )
+    optional = [f.name for f in fields(kind) if f.default is not MISSING]
     for key in known:
-        if key not in values:
+        if key not in values and key not in optional:
             raise InputError(where, f"{field}.{key}", "is missing", "add it, see planners/pacing/protocols/quick.toml")
     return kind(**values)
 
@@ -115,6 +117,8 @@ def _check(where: str, protocol: Protocol) -> None:
     for extra in protocol.extras:
         if not 0 < extra.floor_ms <= extra.start_ms or extra.step_ms <= 0:
             raise InputError(where, "extra", "needs 0 < floor_ms <= start_ms and a positive step", "correct the protocol")
+    if not isinstance(protocol.near_scar, int) or not 0 <= protocol.near_scar <= 17:
+        raise InputError(where, "near_scar", f"{protocol.near_scar!r} is not a number of segments", "write 0 to 17")
     if not protocol.drives or protocol.stop_after < 1 or protocol.sustained.after_ms <= 0:
         raise InputError(
             where, "drive, stop_after, sustained", "at least one drive, one induction and a positive time", "correct the protocol"
