@@ -16,9 +16,13 @@ from meshing.coordinates import coordinates, long_axis
 from meshing.electrodes import ELECTRODES, electrodes
 from meshing.segments import SEGMENTS, aha_segments
 from meshing.sites import EPICARDIAL, conducting_nodes, epicardial_sites, landmarks, pacing_sites, site_nodes, sites_named
+from planners.pacing.induce import stimulus_sites
+from planners.pacing.protocol import load_protocol
 from twin.errors import InputError
 from twin.mesh import REGIONS, HeartMesh
+from twin.model import Twin
 from twin.site_name import own_site, place_of
+from twin.tissue import Tissue
 
 TURN = Rotation.from_rotvec([0.4, 1.3, -0.8]).as_matrix()
 SHIFT = np.array([12.0, -40.0, 210.0])
@@ -178,6 +182,20 @@ def test_sites_leave_scar(heart):
     assert "aha11" not in dropped
     assert "dropped" in dropped.notes["aha11"]
     assert len(site_nodes(large, sites["aha11"], 5.0)) == 0
+
+
+def test_the_quick_screen_paces_beside_the_scar_too(heart):
+    quick = load_protocol("quick")
+    middle = heart.points_mm[epicardial_sites(heart)["epi_aha11"]]
+    scarred = heart.with_region(np.linalg.norm(heart.centroids_mm - middle, axis=1) < 8.0, "scar")
+    none = np.zeros(0)
+    tissue = Tissue((), np.zeros((1, 0)), none, none, {}, none.astype(np.int32), none)
+    plain, more = (list(stimulus_sites(Twin(mesh, tissue, np.eye(4)), quick)) for mesh in (heart, scarred))
+    assert plain == list(quick.sites)
+    assert more[: len(plain)] == plain
+    assert len(more) == len(plain) + quick.near_scar
+    assert "aha11" in more
+    assert list(stimulus_sites(Twin(scarred, tissue, np.eye(4)), quick, ["aha02"])) == ["aha02"]
 
 
 def test_an_island_of_muscle_in_scar_is_no_site(heart):

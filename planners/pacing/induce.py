@@ -51,9 +51,8 @@ def stimulus_sites(twin: Twin, protocol: Protocol, sites: Sequence[str] = ()) ->
             raise InputError("plan", "sites", f"pacing site {name!r}: {problem}", f"use some of {', '.join(sorted(known))}")
     chosen = [name for name in asked if name in known]
     if not sites:
-        chosen += _beside_scar(
-            twin.mesh, {name: known[name] for name in SEGMENT_CENTRES if name in known and name not in chosen}, protocol.near_scar
-        )
+        others = {name: known[name] for name in SEGMENT_CENTRES if name in known and name not in chosen}
+        chosen += _beside_scar(twin.mesh, others, protocol.near_scar)
     if not chosen:
         raise InputError(
             "plan", "sites", f"this heart has none of the sites of protocol {protocol.name}", f"use some of {', '.join(ENDOCARDIAL)}"

@@ -47,7 +47,8 @@ class Sustained:
 class Protocol:
     """Programmed stimulation.
 
-    sites: names of `meshing.sites`; near_scar: so many of the segments' centres nearest to the scar are paced beside them; margin_ms: an extrastimulus is held this far above its refractory interval when the next is added;
+    sites: names of `meshing.sites`; near_scar: so many of the segments' centres nearest to the scar are paced beside them; margin_ms: an
+    extrastimulus is held this far above its refractory interval when the next is added;
     stop_after: sustained inductions at a site after which that site is done.
     """
 
