@@ -27,19 +27,19 @@ GATES = {
 
 
 @cache
-def thick(offset_mm: float = -2.63) -> LabelVolume:
-    return Ventricles(scar_mm=25.0).volume((1.4, 1.4, 8.0), scar=True, offset_mm=offset_mm)
+def thick(offset_mm: float = -2.63, scar_mm: float = 25.0) -> LabelVolume:
+    return Ventricles(scar_mm=scar_mm).volume((1.4, 1.4, 8.0), scar=True, offset_mm=offset_mm)
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-@pytest.mark.parametrize("offset_mm", [-2.63, -3.63])
-def test_thick_slices_meet_the_gates(offset_mm: float) -> None:
-    grid = isotropic(crop(canonical(thick(offset_mm))))
+@pytest.mark.parametrize(("offset_mm", "scar_mm"), [(-2.63, 25.0), (-3.63, 25.0), (-2.63, 20.0)])
+def test_thick_slices_meet_the_gates(offset_mm: float, scar_mm: float) -> None:
+    grid = isotropic(crop(canonical(thick(offset_mm, scar_mm))))
     index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.data.shape), indexing="ij"), axis=-1).reshape(-1, 3)
-    truth = replace(grid, data=Ventricles(scar_mm=25.0).labels(grid.to_mm(index), scar=True).reshape(grid.data.shape))
+    truth = replace(grid, data=Ventricles(scar_mm=scar_mm).labels(grid.to_mm(index), scar=True).reshape(grid.data.shape))
     for names, gate in GATES.items():
         assert dice(grid.mask(*names), truth.mask(*names)) >= gate, names
 

@@ -160,8 +160,7 @@ def _descend(
         loss.backward()
         optimiser.step()
         _remember(mean, network, min(MEMORY, (step + 1) / (step + 10)))
-        if (step + 1) % 20 == 0 or step + 1 == settings.steps:
-            progress(step + 1, settings.steps, f"steps, loss {float(loss.detach()):.3f}")
+        progress(step + 1, settings.steps, f"steps, loss {float(loss.detach()):.3f}")
     network.load_state_dict(mean)
 
 
