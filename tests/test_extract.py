@@ -98,6 +98,7 @@ def test_an_ejection_fraction_is_read_in_any_phrasing(value, phrase):
         ("RV ejection fraction 41 %, LVEF 30 %", [30, 30]),
         ("EF would be 50 % if", None),
         ("LVEF normal. BP 120/80, 62 years", None),
+        ("1. VT storm 2. Ischaemic cardiomyopathy, EF 30 % 3. COPD", [30, 30]),
         ("Left ventricular ejection fraction by 3D echo 47%", [47, 47]),
     ],
 )
@@ -117,6 +118,8 @@ def test_another_burden_is_no_extent_of_scar(text):
         ("An old inferior infarct (2009) and recurrent monomorphic VT", ("mi", "historical")),
         ("Appearances favour non-ischaemic cardiomyopathy", ("nonischaemic_cm", "possible")),
         ("In 2019 he had an infarct", ("mi", "historical")),
+        ("Two previous MIs", ("mi", "historical")),
+        ("He should be considered for an ICD if his LVEF remains below 35 %", ("icd", "hypothetical")),
     ],
 )
 def test_dates_in_brackets_and_leanings(text, pair):

@@ -261,7 +261,11 @@ def _over(after: str) -> bool:
 def _open_plan(before: str) -> bool:
     """True if a plan or a recommendation before the mention reaches it."""
     plans = list(_PLAN.finditer(before))
-    return bool(plans) and not re.search(r"[,;:]|\b(?:because|for|after|due to)\b", before[plans[-1].end() :])
+    if not plans:
+        return False
+    # "considered for an ICD" is a plan for it, "discussed surgery for" is not
+    rest = re.sub(r"^\s*for\b", "", before[plans[-1].end() :])
+    return not re.search(r"[,;:]|\b(?:because|for|after|due to)\b", rest)
 
 
 def _near(pattern: re.Pattern[str], after: str, reach: int = 75, verbs: bool = False) -> bool:

@@ -24,7 +24,7 @@ _PATTERNS: dict[str, str] = {
     "cardiac_arrest": r"\bcardiac arrests?\b|\bOHCA\b|\baborted (?:sudden (?:cardiac )?death|SCD)\b|\bVF[- ]arrests?\b|\bresuscitated\b",
     "scd": r"\bsudden (?:unexplained |unexpected )?(?:cardiac )?deaths?\b|(?-i:\bSCD\b)|\bdied suddenly\b|\bsudden arrhythmic death\b",
     "af": r"(?-i:\bP?AF\b)|\ba-?fib\b|\batrial fibrillation\b",
-    "mi": r"(?-i:\b[AN]?MI\b)|\b(?:N?STEMI)\b|\bmyocardial infarct(?:ion|ions|s)?\b|\bheart attacks?\b|\binfarct(?:ion"
+    "mi": r"(?-i:\b[AN]?MIs?\b)|\b(?:N?STEMI)\b|\bmyocardial infarct(?:ion|ions|s)?\b|\bheart attacks?\b|\binfarct(?:ion"
     r"|ions|s)?\b|\bpost-?\s?MI\b",
     "cad": r"(?-i:\bCAD\b)|(?-i:\bIHD\b)|(?-i:\bCHD\b)|\bcoronary (?:artery |heart )?disease\b|\bisch(?:a)?emic heart disease\b"
     r"|\b(?:single|two|three|triple|double|multi)-?\s?vessel (?:coronary )?disease\b",

@@ -78,6 +78,9 @@ def percents(text: str, start: int, end: int, fractions: bool = False) -> Iterat
             at, second = match.end("a"), match["a"]
         if match.start("a") > 0 and (text[match.start("a") - 1].isalnum() or text[match.start("a") - 1] in "./'"):
             continue
+        if not unit and text[start : match.start("a")].rstrip().endswith("%"):
+            # "EF 30 % 3. COPD": the next item of a list
+            continue
         if unit or (fractions and match["a"][0].isdigit()):
             yield from _span(match["a"], second, match["bound"], unit, match.start(), at)
     if fractions:
