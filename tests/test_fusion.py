@@ -286,3 +286,20 @@ def test_cleveland_meets_its_baseline():
     assert found["missing"]["half"]["brier"] <= 0.134
     assert any("late_mean" in line for line in found["findings"])
     assert any("by sex" in line for line in found["findings"])
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@REAL
+@pytest.mark.parametrize(
+    ("study", "least_auc", "gains"), [("hf299", 0.766, True), ("cardiotoxicity", 0.685, False), ("mi_vt", 0.749, False)]
+)
+def test_other_tables_meet_their_baselines(study, least_auc, gains):
+    """BASELINES.md, sections 4 to 6: early fusion there, by the one default."""
+    found = evaluate(load_table(load_study(CASES / f"{study}.toml")), Settings(repeats=10), lambda line: None)
+    main = found["models"]["default"]
+    assert main["auc"] >= least_auc
+    assert 0.8 <= main["calibration_slope"] <= 1.25
+    assert 0.87 <= found["conformal"]["coverage"] <= 0.93
+    assert found["gains_over_best_single"]["default"]["value"] > -0.01
+    assert not gains or found["gains_over_best_single"]["default"]["interval"][0] > 0
