@@ -140,7 +140,7 @@ def fit_data(
         fit = settle(forward, data, fit, surface, mesh.points_mm, rounds=8)
         fit = prune(forward, data, fit, surface, mesh.points_mm)
         if finer is not None:
-            fit = settle(forward, data, fit, surface, mesh.points_mm, lambda f: _no_gap(forward, finer, f, mesh)[data.node], rounds=3)
+            fit = settle(forward, data, fit, surface, mesh.points_mm, lambda f: _no_gap(forward, finer, f, mesh)[data.node], rounds=5)
     for _ in range(2 if finer is not None else 1):
         gap = _no_gap(forward, finer, fit, mesh)
         fit = polish(forward, data, fit, gap[data.node])

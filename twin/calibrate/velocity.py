@@ -29,13 +29,21 @@ BORDER_TRANSVERSE = Param(
     0.12, "m/s", 0.03, 0.40, "as above with the healthy anisotropy ratio; transverse coupling is reduced more, Yao 2003"
 )
 LAT_NOISE = Param(4.0, "ms", 2.0, 10.0, "annotation 3 ms and 1 mm of position at 0.4 m/s; the fitted residual replaces it when larger")
-MESH_ERROR = Param(
-    0.07,
+ALONG_ERROR = Param(
+    0.06,
     "1",
     0.03,
-    0.12,
-    "relative error that mesh, fibres, sites and the eikonal model leave in a velocity: 1-4 % on eikonal hearts, 7 % "
-    "on hearts simulated with the monodomain model (docs/calibration.md)",
+    0.1,
+    "relative error that mesh, fibres, sites and the eikonal model leave in a healthy velocity along the fibres: root mean square on six "
+    "hearts simulated with the monodomain model (seeds 100-105, docs/calibration.md)",
+)
+ACROSS_ERROR = Param(
+    0.14,
+    "1",
+    0.08,
+    0.2,
+    "the same across the fibres: electrodes that capture more than a point, curvature near a site and turning fibres change that velocity "
+    "more; covers five of the same six hearts at 90 %, their root mean square is 0.18",
 )
 REGION_ERROR = Param(
     0.35,
@@ -171,8 +179,9 @@ def prior_covariance(sd: Array) -> Array:
 
 
 def left_errors(names: Sequence[str]) -> Array:
-    """Variance (p,) that mesh and labels leave in each log velocity."""
-    return np.array([MESH_ERROR.value**2 if name.startswith("healthy/") else REGION_ERROR.value**2 for name in names])
+    """Variance (p,) that mesh, labels and model leave in each log velocity."""
+    healthy = {"healthy/cv_longitudinal_m_s": ALONG_ERROR, "healthy/cv_transverse_m_s": ACROSS_ERROR}
+    return np.array([healthy.get(name, REGION_ERROR).value ** 2 for name in names])
 
 
 def design_effect(data: LatData, residual: Array, noise_ms: float) -> Array:
