@@ -34,7 +34,7 @@ from twin.plan import Circuit, PlanRequest
 from twin.run import content_hash
 from twin.stages import Stages
 
-VERSION = "3"
+VERSION = "4"
 """Part of every stage's key: raised when a stage would give another answer to the same input."""
 
 

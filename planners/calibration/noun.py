@@ -71,7 +71,8 @@ class Calibration:
         arrays, meta = read_npz(folder / "calibration.npz")
         registration, ecg = None, None
         if meta["registration"] is not None:
-            values: dict[str, Any] = {name: arrays[f"registration/{name}"] for name in REGISTRATION_ARRAYS}
+            # a plan made before maps could be bent has no displacement
+            values: dict[str, Any] = {name: arrays[key] for name in REGISTRATION_ARRAYS if (key := f"registration/{name}") in arrays}
             registration = Registration(**values, **meta["registration"])
         if meta["ecg"] is not None:
             curves = {name: arrays[f"ecg/{name}"] for name in ECG_ARRAYS}
