@@ -141,8 +141,11 @@ def _blocks(study: MappingStudy, progress: Progress | None) -> Iterator[_Block]:
         for signal, kept in ((bipolar, bipolars), (unipolar, unipolars)):
             if signal is not None:
                 kept.append(_cut(signal, first, count))
-        if len(numbers) == BLOCK:
-            yield _block(key, waiting.pop(key))
+        # windows may differ from point to point: what waits is bounded all the same
+        if sum(len(held[0]) for held in waiting.values()) == BLOCK:
+            for key, held in waiting.items():
+                yield _block(key, held)
+            waiting.clear()
     for key, held in waiting.items():
         yield _block(key, held)
 
