@@ -24,6 +24,7 @@ from planners.guidance.watch import Session
 from planners.lesions.search import Search
 from planners.pacing import induce_model, load_protocol
 from solvers.eikonal.forward import EikonalForward
+from solvers.eikonal.restitution import load_tables
 from twin.calibrate.gaussian import Gaussian
 from twin.errors import InputError, Interrupted, Suspicious
 from twin.io.lesions import Delivered, read_lesions, write_lesions
@@ -496,6 +497,15 @@ def test_a_sample_paces_its_own_velocities_on_the_same_mesh(learning, tmp_path):
     other = base.of_sample(2)
     assert other.maker is maker
     assert other.drives is not base.drives
+
+
+def test_trains_are_repeated_with_the_durations_that_the_plan_was_paced_with(learning, tmp_path):
+    base = learner(learning, tmp_path)
+    longer = replace(base, plan=replace(base.plan, run={**base.plan.run, "settings": {"apd_factors": {"healthy": 1.2}}}))
+    assert base.settings.tables is None
+    assert np.allclose(longer.settings.tables["healthy"].apd_ms, 1.2 * load_tables()["healthy"].apd_ms)
+    ratio = longer.model._apd / base.model._apd
+    assert (ratio.min(), ratio.max()) == pytest.approx((1.0, 1.2), rel=1e-4)
 
 
 class Impatient(Topological):

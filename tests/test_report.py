@@ -22,7 +22,7 @@ from planners.report.build import html, write_report
 from planners.report.pdf import pdf
 from planners.report.raster import Camera, Shape, render, sphere, tube
 from planners.report.story import Story, Wave
-from planners.report.summary import MOST_DOUBTS, credibility, doubts, headline, todo
+from planners.report.summary import MOST_DOUBTS, credibility, doubts, headline, listed, named, todo
 from planners.report.viewer import data, voltage
 from twin.calibrate.ecg import EcgFit
 from twin.errors import InputError
@@ -299,6 +299,13 @@ def test_the_summary_is_three_sheets_of_equal_bytes(story: Story) -> None:
     assert len(re.findall(rb"/Type /Page\b", made)) == 3
     assert b"CreationDate" not in made
     assert len(made) < 2_000_000
+
+
+def test_sites_have_the_names_of_the_laboratory() -> None:
+    said = named("VT1 from rv_outflow, aha10 and epi_aha17; lead@1.5,-20.0,3; aha99 stays")
+    assert said == "VT1 from RV outflow tract, mid inferior wall and LV apex (epicardial); lead; aha99 stays"
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
 
 
 def test_what_is_doubtful_stands_at_the_top(story: Story) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from planners.app.drug_priors import drug_shifts
 from planners.pacing.induce import PacingSettings
-from solvers.eikonal.restitution import RestitutionTable, load_tables
+from solvers.eikonal.restitution import load_tables, scaled
 from twin.calibrate.evidence_effects import fact_shifts, image_evidence, repolarisation
 from twin.calibrate.evidence_priors import REGIONS, EvidencePriors, update
 from twin.calibrate.thresholds import HEALTHY_MV, SCAR_MV
@@ -58,6 +58,10 @@ class ClinicalTwin:
         """Pacing with the shipped restitution, its durations scaled to this patient."""
         return PacingSettings() if self.priors is None else PacingSettings(tables=scaled(self.priors.apd_factors()))
 
+    def recorded(self) -> dict[str, Any]:
+        """What of `settings` a later program needs to pace as this plan did: empty, or factors of duration by region."""
+        return {} if self.priors is None else {"apd_factors": dict(self.priors.apd_factors())}
+
     def as_dict(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
         """For plan.json: influences, what they changed, and the two kinds of risk with their labels."""
         return {**self._tissue(), "risk": risks(self.facts, outcome)}
@@ -93,16 +97,6 @@ def clinical_twin(case: Case, patient: Patient, tell: Callable[[str], None]) -> 
         "Durations of the action potential are paced at their median; their spread is not in the outcome's samples.",
     ]
     return ClinicalTwin(found, clinical, tuple(limits), score_facts(clinical.facts))
-
-
-def scaled(factors: Mapping[str, float]) -> dict[str, RestitutionTable]:
-    """The shipped tables with each region's durations times its factor."""
-    return {
-        region: replace(
-            table, apd_ms=table.apd_ms * factors.get(region, 1.0), source=f"{table.source}; durations x{factors.get(region, 1.0):.3f}"
-        )
-        for region, table in load_tables().items()
-    }
 
 
 def repolarisation_table(factors: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -129,7 +129,8 @@ def plan_case(
     confirmed = confirmation(line, calibration, found, case.request, settings)
     lesions = line.lesions(calibration, run, found.circuits, case.request, settings)
     result = line.outcome(calibration, lesions, run, case.request, settings)
-    record = RunRecord("plan", seed, identity["inputs"], identity["settings"], line.stages.keys, started=started, wall_s=line.stages.wall_s)
+    paced = {**identity["settings"], **informed.recorded()}
+    record = RunRecord("plan", seed, identity["inputs"], paced, line.stages.keys, started=started, wall_s=line.stages.wall_s)
     circuits = evidence.on(lesions.circuits or found.circuits)
     made = assemble.assemble(
         patient, virtual, calibration, run, circuits, lesions, result, case.request, record, evidence.clinical, informed

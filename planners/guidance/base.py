@@ -23,6 +23,7 @@ from planners.pacing.engine import load_site
 from planners.pacing.induce import PacingSettings, model_of, stimulus_sites
 from planners.pacing.protocol import Drive, Protocol, load_protocol
 from solvers.eikonal.reentrant import ReentrantEikonal
+from solvers.eikonal.restitution import scaled
 from twin.errors import InputError
 from twin.model import Twin
 from twin.plan import Circuit, Plan, PlanRequest
@@ -66,14 +67,18 @@ class Base:
                 raise InputError(
                     folder, "stages", f"stage {name} of this plan is not there", "run `vtwin plan` again, same case and folder"
                 )
-        results = [load_site(path) for path in sorted(stages["induction"].glob("site-*.npz"))]
+        try:
+            results = [load_site(path) for path in sorted(stages["induction"].glob("site-*.npz"))]
+            calibration = Calibration.load(stages["tissue"])
+        except (KeyError, TypeError) as error:
+            problem = f"was made by another version of vtwin (it has no {error})"
+            raise InputError(folder, "stages", problem, "run `vtwin plan` again, into a new folder") from None
         named = {(i.site, tuple(i.coupling_ms)): i.circuit for i in plan.inductions if i.induced}
         attempts = tuple(
             Attempt(e.site, e.cycle_ms, e.coupling_ms, named.get((e.site, tuple(e.coupling_ms)))) for r in results for e in r.episodes
         )
         raw: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plan.run["settings"]["request"].items()}
         request = PlanRequest(**raw)
-        calibration = Calibration.load(stages["tissue"])
         episodes: dict[str, Episode] = {}
         for result in results:
             for episode in result.episodes:
@@ -92,7 +97,7 @@ class Base:
         """The same plan with one sample of its tissue's posterior in the place of the likeliest."""
         kept = {name: value for name, value in self.__dict__.items() if name not in ("model", "drives")}
         other = replace(self)
-        other.__dict__.update(kept, model=model_of(self.twin, PacingSettings(), sample))
+        other.__dict__.update(kept, model=model_of(self.twin, self.settings, sample))
         return other
 
     @property
@@ -112,9 +117,15 @@ class Base:
         return load_protocol(self.request.protocol)
 
     @cached_property
+    def settings(self) -> PacingSettings:
+        """How the plan was paced: with durations of its own where evidence of drugs or disease had scaled them."""
+        factors = self.plan.run["settings"].get("apd_factors")
+        return PacingSettings(tables=scaled(factors)) if factors else PacingSettings()
+
+    @cached_property
     def model(self) -> ReentrantEikonal:
         """The reduced model of the untreated heart; lesions are blocked in copies of it."""
-        return model_of(self.twin, PacingSettings())
+        return model_of(self.twin, self.settings)
 
     @cached_property
     def channels(self) -> dict[str, tuple[Circuit, Channel]]:

@@ -15,21 +15,20 @@ SURFACES = {"lv_endo": "LV endocardium", "rv_endo": "RV endocardium", "epi": "ep
 
 
 def named(text: str) -> str:
-    """Text in which pacing sites have the names of the laboratory: "RV outflow tract", "mid inferior wall"."""
+    """Text in which pacing sites have the names of the laboratory: "RV outflow tract", "mid inferior wall"; own ones without place."""
 
     def place(found: re.Match[str]) -> str:
-        number = found.group("segment")
-        return (
-            f"{SEGMENTS[int(number)]} wall"
-            if number and int(number) in SEGMENTS and int(number) < 17
-            else _PLACES.get(found.group(), found.group())
-        )
+        if found.group("own"):
+            return found.group("own")
+        name, number = found.group(), int(found.group("segment") or 0)
+        wall = "LV apex" if number == 17 else f"{SEGMENTS[number]} wall" if number in SEGMENTS else _PLACES.get(name, name)
+        return f"{wall} (epicardial)" if found.group("epi") else wall
 
     return _SITE.sub(place, text)
 
 
-_PLACES = {"rv_apex": "RV apex", "rv_outflow": "RV outflow tract", "aha17": "LV apex"}
-_SITE = re.compile(r"\b(?:rv_apex|rv_outflow|aha(?P<segment>\d\d))\b")
+_PLACES = {"rv_apex": "RV apex", "rv_outflow": "RV outflow tract"}
+_SITE = re.compile(r"\b(?:rv_apex|rv_outflow|(?P<epi>epi_)?aha(?P<segment>\d\d)|(?P<own>[A-Za-z]\w*)@[-+.\d]+,[-+.\d]+,[-+.\d]*\d)\b")
 
 
 def segment(number: int) -> str:
