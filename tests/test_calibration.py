@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from meshing.anatomy import complete
 from planners.calibration import Calibration, NewEvidence, calibrate, update
-from planners.calibration.finer import FinerForward, nodal_dyads, principal, refined
+from planners.calibration.finer import FinerForward, edges_across, nodal_dyads, principal, refined
 from planners.calibration.members import ensemble_posterior
 from planners.calibration.pose import Dipoles
 from planners.calibration.sensitivity import cycle_row, ecg_rows
@@ -183,6 +183,12 @@ def measured(heart: HeartMesh) -> tuple[Patient, NDArray[np.float64], NDArray[np
 @pytest.fixture(scope="module")
 def fitted(heart: HeartMesh, measured: tuple[Patient, NDArray[np.float64], NDArray[np.int32]]) -> Calibration:
     return calibrate(heart, measured[0], {}, 0, lambda line: None)
+
+
+def test_thin_walls_are_known_by_their_edges(heart: HeartMesh) -> None:
+    # a wall of 9 mm with a thin right ventricle, on edges of 4.5 mm
+    assert 1.0 < edges_across(heart) < 2.1
+    assert edges_across(box(5.0, 8)) == pytest.approx(2.0 * edges_across(box(5.0, 4)), rel=0.01)
 
 
 def test_velocities_sites_and_times_are_found(heart: HeartMesh, measured: tuple[Patient, NDArray, NDArray], fitted: Calibration) -> None:
