@@ -96,7 +96,9 @@ def test_noise_gains_nothing_and_signal_does(evaluated):
 
 def test_the_planted_leak_is_named_and_kept_out(evaluated):
     assert evaluated["leakage"]["suspects"]["leak"] > 0.99
+    assert evaluated["leakage"]["auc_with_suspects"] > evaluated["leakage"]["auc_without_suspects"] + 0.05
     assert any(line.startswith("leak was kept out") for line in evaluated["findings"])
+    assert any("it does not count" in line for line in evaluated["findings"])
 
 
 def test_missing_blocks_cost_what_they_carry(evaluated):

@@ -233,8 +233,11 @@ def _leakage(table: Table, settings: Settings) -> dict[str, Any]:
         emptiness = _early_auc(held, settings)
         if emptiness > EMPTINESS:
             with_flags, blind = _with_flags(table, flags[varied], settings), _blind_auc(table, settings)
+    without = _early_auc(table, settings) if table.suspects else None
     return {
         "suspects": {c: alone[c] for c in table.suspects},
+        "auc_without_suspects": without,
+        "auc_with_suspects": _with_suspects(table, settings) if table.suspects else None,
         "near_perfect": [c for c in columns if alone[c] >= PERFECT_AUC],
         "emptiness_auc": emptiness,
         "auc_with_emptiness": with_flags,
@@ -249,6 +252,12 @@ def _with_flags(table: Table, flags: Any, settings: Settings) -> float:
     blocks = {**table.blocks, "flags": Block("flags", numeric=tuple(named.columns))}
     told = replace(table, frame=table.frame.join(named), blocks=blocks, stages={**table.stages, "flags": 1})
     return _early_auc(told, settings)
+
+
+def _with_suspects(table: Table, settings: Settings) -> float:
+    """AUC of early fusion when it is given what was kept out."""
+    blocks = {**table.blocks, "suspects": Block("suspects", numeric=table.suspects)}
+    return _early_auc(replace(table, blocks=blocks, stages={**table.stages, "suspects": 1}), settings)
 
 
 def _blind_auc(table: Table, settings: Settings) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 SENSITIVITY_GAP = 0.10
 EMPTINESS = 0.60
 PERFECT_AUC = 0.98
+TELLING = 0.58
+LEAK_GAIN = 0.01
 SLOPE = (0.8, 1.25)
 SEE_EMPTINESS = ("trees", "mixture")
 
@@ -35,10 +37,22 @@ def findings(result: Mapping[str, Any]) -> list[str]:
         ):
             out.append(f"{name} ranks as well but its probabilities are wrong (slope {other:.1f}): not for decisions.")
     out += _about_emptiness(result)
-    for column, value in result["leakage"]["suspects"].items():
-        out.append(f"{column} was kept out: it may follow from the outcome or treat it (AUC alone {value:.2f}).")
+    out += _about_suspects(result["leakage"])
     out += [f"{column} predicts the outcome almost perfectly by itself: is it the outcome?" for column in result["leakage"]["near_perfect"]]
     return [*out, *_about_groups(result)]
+
+
+def _about_suspects(leakage: Mapping[str, Any]) -> list[str]:
+    """What was kept out because it may answer the outcome, and what it would have gained."""
+    suspects = leakage["suspects"]
+    telling = [column for column, value in suspects.items() if value >= TELLING]
+    out = [f"{column} was kept out: it may follow from the outcome or treat it (AUC alone {suspects[column]:.2f})." for column in telling]
+    if others := [column for column in suspects if column not in telling]:
+        out.append(f"Kept out for the same reason: {', '.join(others)}.")
+    without, with_them = leakage["auc_without_suspects"], leakage["auc_with_suspects"]
+    if with_them is not None and with_them > without + LEAK_GAIN:
+        out.append(f"With what was kept out early fusion would have AUC {with_them:.3f} in place of {without:.3f}: it does not count.")
+    return out
 
 
 def _about_emptiness(result: Mapping[str, Any]) -> list[str]:
@@ -68,6 +82,7 @@ def _about_groups(result: Mapping[str, Any]) -> list[str]:
             out.append(f"Sensitivity differs by {kind}: {found[worst]:.2f} in {kind} {worst}, {max(found.values()):.2f} elsewhere.")
     for site, row in result.get("sites", {}).items():
         if not SLOPE[0] <= row["all"]["calibration_slope"] <= SLOPE[1] or abs(row["all"]["observed"] - row["all"]["predicted"]) > 0.1:
-            text = f"observed {row['all']['observed']:.2f}, predicted {row['all']['predicted']:.2f}"
+            one = row["all"]
+            text = f"observed {one['observed']:.2f}, predicted {one['predicted']:.2f}, slope {one['calibration_slope']:.2f}"
             out.append(f"At site {site} the others' model is off ({text}): recalibrate on some of its own patients first.")
     return out
