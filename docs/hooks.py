@@ -135,7 +135,11 @@ def validation(records: list[dict[str, Any]]) -> str:
         if records
         else ["No records here: `vtwin verify -o docs/validation` makes them.", ""]
     )
-    for room in dict.fromkeys(str(r["name"]).split("/")[0] for r in records):
+    rooms = dict.fromkeys(str(r["name"]).split("/")[0] for r in records)
+    missing = [room for room in _rooms() if room not in rooms]
+    if records and missing:
+        lines += [f"Not in these records: {', '.join(missing)}. `vtwin verify NAME` runs them.", ""]
+    for room in rooms:
         mine = [r for r in records if str(r["name"]).split("/")[0] == room]
         lines += [f"## {room}", "", f"{sum(bool(r['passed']) for r in mine)} of {len(mine)} pass.", ""]
         lines += ["| check | value | reference | tolerance | passed | source |", "|---|---|---|---|---|---|"]
@@ -145,6 +149,13 @@ def validation(records: list[dict[str, Any]]) -> str:
             lines.append("| " + " | ".join(c.replace("|", "\\|").replace("\n", " ").strip() for c in cells) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _rooms() -> list[str]:
+    """Every room of checks that the program has, read from its registry without importing it."""
+    tree = ast.parse((ROOT / "planners" / "app" / "checks.py").read_text(encoding="utf-8"))
+    found = next(n.value for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "VERIFY")
+    return list(ast.literal_eval(found))
 
 
 def _number(value: Any) -> str:
