@@ -16,29 +16,39 @@ from twin.errors import RunFailed
 TOLERANCE = 1e-7
 """Relative residual at which the iteration stops (the two preconditioners agree to this size)."""
 MAX_ITERATIONS = 3000
+BLOCK = 2_000_000
+"""Tetrahedra that are assembled at once: some 700 bytes each."""
 COUPLING = 1e-4
 """Share of isotropic diffusion in trajectory distances: shortens them by as much, which cancels in the fraction."""
 
 
 class Elements:
-    """Geometry of a tetrahedral mesh, computed once for every problem on it: gradients, volumes, sparsity pattern."""
+    """Geometry of a tetrahedral mesh, computed once for every problem on it: gradients and volumes."""
 
     def __init__(self, points_mm: NDArray[np.float64], tets: NDArray[np.integer]) -> None:
         self.n = len(points_mm)
         self.tets = tets
         self.grad, self.volume = gradients(points_mm, tets)
-        self._rows = np.repeat(tets, 4, axis=1).ravel()
-        self._cols = np.tile(tets, (1, 4)).ravel()
 
     def matrix(self, direction: NDArray[np.float64] | None = None) -> sp.csr_array:
         """Laplace matrix (n, n), or that of diffusion along `direction` (m, 3) alone, the normal matrix of T . grad."""
+        parts = (self._part(slice(start, start + BLOCK), direction) for start in range(0, len(self.tets), BLOCK))
+        whole = next(parts)
+        for part in parts:
+            whole = whole + part
+        return whole
+
+    def _part(self, of: slice, direction: NDArray[np.float64] | None) -> sp.csr_array:
+        """What some of the elements add to the matrix."""
+        grad, tets = self.grad[of], self.tets[of]
         if direction is None:
-            local = np.matmul(self.grad, self.grad.transpose(0, 2, 1))
+            local = np.matmul(grad, grad.transpose(0, 2, 1))
         else:
-            along = np.einsum("mai,mi->ma", self.grad, direction)
+            along = np.einsum("mai,mi->ma", grad, direction[of])
             local = along[:, :, None] * along[:, None, :]
-        local *= self.volume[:, None, None]
-        return sp.coo_array((local.ravel(), (self._rows, self._cols)), shape=(self.n, self.n)).tocsr()
+        local *= self.volume[of, None, None]
+        rows, cols = np.repeat(tets, 4, axis=1).ravel(), np.tile(tets, (1, 4)).ravel()
+        return sp.coo_array((local.ravel(), (rows, cols)), shape=(self.n, self.n)).tocsr()
 
     def gradient(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Gradient (m, 3) in 1/mm of a nodal field (n,)."""

@@ -8,6 +8,7 @@ from analytic_hearts import lv_shell, moved
 from scipy.spatial.transform import Rotation
 
 from meshing import coordinates as system
+from meshing import laplace
 from meshing.box import box_tets
 from meshing.coarse import Grid, coarse_fraction
 from meshing.laplace import Elements, trajectory_fraction
@@ -59,3 +60,14 @@ def test_where_the_grid_fails_the_mesh_serves(monkeypatch: pytest.MonkeyPatch) -
     assert system.mean_edge_mm(Elements(shifted.points_mm, shifted.tets)) == pytest.approx(
         system.mean_edge_mm(Elements(mesh.points_mm, mesh.tets))
     )
+
+
+def test_a_matrix_in_blocks_is_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, tets = box_tets((9.0, 8.0, 7.0), 1.0)
+    elements = Elements(points, tets)
+    direction = np.random.default_rng(0).normal(size=(len(tets), 3))
+    whole = [elements.matrix(), elements.matrix(direction)]
+    monkeypatch.setattr(laplace, "BLOCK", len(tets) // 3)
+    for before, way in zip(whole, (None, direction)):
+        after = elements.matrix(way)
+        assert abs(after - before).max() <= 1e-12 * abs(before).max()
