@@ -195,6 +195,9 @@ def test_laps_count_returns_and_not_a_voltage_that_hovers() -> None:
     log = Activations(node, at, at + 200.0)
     assert laps_of(log, 0.0) == (2, pytest.approx(0.5 * (310.0 + 318.0), abs=10.0))
     assert laps_of(log, 600.0) == (0, None)
+    # the edge of border zone crosses the threshold again 130 ms later without having recovered: one beat, counted from its start
+    at = np.array([10.0, 140.0, 540.0, 670.0, 1070.0])
+    assert laps_of(Activations(np.zeros(5, np.int32), at, at + 100.0), 0.0) == (2, pytest.approx(530.0))
 
 
 def test_plans_carry_what_monodomain_said(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ EDGE_MM = Param(0.8, "mm", 0.4, 0.8, "mean edge up to which corrected velocities
 QUIET_MS = Param(
     150.0, "ms", 60.0, 300.0, "as the sheets: nothing activated for so long, nothing will be; a waiting front waits 60 ms at most"
 )
-LEAST_MS = 100.0
+LEAST_MS = 200.0
+"""No tissue of the tables is excited again sooner (healthy: 194 ms and 35 of rest). What crosses the threshold again before that hovered
+round it, as the edge of border zone does for up to 135 ms."""
 LOOK_MS = 50.0
 """How often laps are counted from the whole log, once the solver's own count says that there are enough."""
 
@@ -89,8 +91,12 @@ def laps_of(log: Activations, since_ms: float) -> tuple[int, float | None]:
     A voltage that hovers round the threshold crosses it again at once: an upstroke within LEAST_MS of the last is none.
     """
     rows = log.activation_ms > since_ms
-    node, _, interval = intervals(Activations(log.node[rows], log.activation_ms[rows], log.recovery_ms[rows]))
-    node, interval = node[interval >= LEAST_MS], interval[interval >= LEAST_MS]
+    node, at, recovered = log.node[rows], log.activation_ms[rows], log.recovery_ms[rows]
+    order = np.lexsort((at, node))
+    fresh = np.ones(len(order), bool)
+    fresh[1:] = (np.diff(node[order]) != 0) | (np.diff(at[order]) >= LEAST_MS)
+    kept = order[fresh]
+    node, _, interval = intervals(Activations(node[kept], at[kept], recovered[kept]))
     if not len(node):
         return 0, None
     count = np.bincount(node)

@@ -192,8 +192,9 @@ def checks(fast: bool = True) -> list[dict[str, Any]]:
         ("heart/agreement", share, 1.0, 1.0 - SHARE.value, SHARE.source, share >= SHARE.value),
         ("heart/cpu_ratio", ratio, TIMES.value, 0.0, TIMES.source, ratio >= TIMES.value),
     ]
-    if errors:
-        rows.append(("heart/cycle_length", max(errors), 0.0, CYCLE.value, CYCLE.source, max(errors) <= CYCLE.value))
+    # where no pair sustains in both, nothing shows that the goal is met
+    worst = max(errors, default=float("nan"))
+    rows.append(("heart/cycle_length", worst, 0.0, CYCLE.value, CYCLE.source, worst <= CYCLE.value))
     names = ("name", "value", "reference", "tolerance", "source", "passed")
     return [{**dict(zip(names, row, strict=True)), "unit": "1"} for row in rows]
 
