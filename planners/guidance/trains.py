@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,6 @@ Mask = NDArray[np.bool_]
 
 MOST_BEHIND, ROUNDS = 0.05, 3
 """Lesions that change more than this share of the drive's nodes, or are not settled after so many rounds, are paced from rest."""
-
-_PER_NODE = tuple(name for name in State.__dataclass_fields__ if name not in ("now_ms", "last_stimulus_ms"))
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,12 @@ def behind(untreated: ReentrantEikonal, treated: ReentrantEikonal, train: Train,
         if part is None:
             break
         ring = free & ~changed
-        moved = ring & np.any([getattr(part, name) != getattr(known.state, name) for name in _PER_NODE], axis=0)
+        both = {name: (getattr(part, name), array) for name, array in known.state.snapshot().items() if array.shape[:1] == (n,)}
+        moved = ring & np.any([(new != old).reshape(n, -1).any(axis=1) for new, old in both.values()], axis=0)
         if not moved.any():
-            inside = {name: np.where(changed, getattr(part, name), getattr(known.state, name)) for name in _PER_NODE}
+            inside: dict[str, Any] = {
+                name: np.where(changed.reshape(n, *[1] * (new.ndim - 1)), new, old) for name, (new, old) in both.items()
+            }
             return replace(known.state, **inside)
         changed |= moved
     return drive(treated, train).state
