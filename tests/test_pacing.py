@@ -123,7 +123,7 @@ def test_the_whole_time_is_followed_where_no_identical_cycles_suffice(slab):
     strict = dataclasses.replace(QUICK, sustained=dataclasses.replace(QUICK.sustained, identical_cycles=0))
     run = induce_model(model, {"left": sites["left"]}, strict)
     assert run.inductions[0].sustained_ms > 900
-    assert run.inductions[0].note.endswith("reentry for 1000 ms")
+    assert run.inductions[0].note.endswith("reentry for 2000 ms")
 
 
 def test_burst_pacing_is_made_faster_until_it_is_not_followed(slab):
