@@ -37,10 +37,10 @@ from pathlib import Path
 from typing import Any
 
 from twin.errors import InputError
-from twin.io.eam import ACCESS, SURFACES
+from twin.io.eam import SURFACES
 from twin.io.positions import drawn_of, lines_of
 from twin.io.source import check_keys, did_you_mean, file_size, read_text
-from twin.mesh import REGIONS
+from twin.mesh import REGIONS, WALLS
 from twin.plan import PlanRequest
 from twin.records import clinical as clinical_table
 from twin.run import content_hash
@@ -277,7 +277,7 @@ def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
     if "sites" in table:
         given["sites"] = _sites(table["sites"], path)
     if "access" in table:
-        given["access"] = _names(table["access"], path, "plan.access", ACCESS)
+        given["access"] = _names(table["access"], path, "plan.access", WALLS)
     for key, inside, unit, high in (
         ("max_volume", "max_volume_ml", "mL", 100.0),
         ("lesion_radius", "lesion_radius_mm", "mm", 20.0),

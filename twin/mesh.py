@@ -17,7 +17,10 @@ REGIONS = {"healthy": 1, "border_zone": 2, "scar": 3, "isthmus": 4, "lesion": 5}
 """Region numbers of tetrahedra. Dense scar and lesions do not conduct; the isthmus is surviving, slow tissue in scar."""
 
 NON_CONDUCTING = ("scar", "lesion")
-SURFACES = ("lv_endo", "rv_endo", "epi", "base")
+WALLS = ("lv_endo", "rv_endo", "epi")
+"""Surfaces of the muscle from which a catheter reaches it."""
+
+SURFACES = (*WALLS, "base")
 
 
 def signed_volumes_mm3(points_mm: NDArray[np.float64], tets: NDArray[np.integer]) -> NDArray[np.float64]:

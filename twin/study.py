@@ -140,11 +140,14 @@ class MappingStudy:
         """The twelve leads: the export's own, else those recorded with the first point that has them all, or None."""
         if self.leads is not None:
             return self.leads
+        return next((leads for _, _, leads in self.recorded_leads(rhythm)), None)
+
+    def recorded_leads(self, rhythm: str = "sinus") -> Iterator[tuple[int, Recording, Ecg]]:
+        """Of the first points those that were recorded with all twelve leads: number, recording, leads."""
         for index in range(min(len(self), 20)):
             found = self.recordings.read(index)
             if found is not None and (leads := found.ecg(rhythm)) is not None:
-                return leads
-        return None
+                yield index, found, leads
 
     def eam(self, surface: str = "lv_endo", rhythm: str = "sinus") -> ElectroanatomicalMap:
         """The map as the rest of vtwin uses it: points of contact with times and voltages, landmarks among the labels."""

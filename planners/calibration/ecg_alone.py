@@ -18,7 +18,7 @@ from solvers.eikonal.forward import EikonalForward
 from twin.calibrate.gaussian import Gaussian
 from twin.calibrate.sources import POSITION_SD
 from twin.calibrate.velocity import SOURCE_TIME_SD, VelocityFit, as_velocities, left_errors, prior_covariance
-from twin.mesh import HeartMesh
+from twin.mesh import WALLS, HeartMesh
 from twin.params import Param
 from twin.patient import Ecg
 from twin.signals.delineate import delineate
@@ -100,7 +100,7 @@ class _Search:
 
 def candidates(mesh: HeartMesh) -> Nodes:
     """Endocardial and epicardial nodes from which a wave can spread."""
-    nodes = np.unique(np.concatenate([mesh.surface_nodes(name) for name in ("lv_endo", "rv_endo", "epi")]))
+    nodes = np.unique(np.concatenate([mesh.surface_nodes(name) for name in WALLS]))
     return nodes[conducting_nodes(mesh)[nodes]].astype(np.int32)
 
 

@@ -32,7 +32,7 @@ from twin.atomic import read_npz, write_npz
 from twin.calibrate.substrate import drawn_classes
 from twin.errors import RunFailed
 from twin.experiment import Stimulus
-from twin.mesh import HeartMesh
+from twin.mesh import WALLS, HeartMesh
 from twin.run import content_hash
 from twin.tissue import Velocity
 from twin.volume import LABELS, LabelVolume
@@ -218,8 +218,8 @@ def _simulated(spec: Spec, volume: LabelVolume) -> tuple[dict[str, Any], dict[st
     mesh = complete(mesh_heart(volume, EDGE_MM * spec.across_m_s / ACROSS_M_S), angles)
     nodes = [_site(mesh, *place) for place in spec.sites]
     arrival, report = _beat(spec, mesh, nodes)
-    shown = np.concatenate([mesh.surface_nodes(name) for name in ("lv_endo", "rv_endo", "epi")])
-    place = np.repeat(np.arange(3), [len(mesh.surface_nodes(name)) for name in ("lv_endo", "rv_endo", "epi")])
+    shown = np.concatenate([mesh.surface_nodes(name) for name in WALLS])
+    place = np.repeat(np.arange(3), [len(mesh.surface_nodes(name)) for name in WALLS])
     arrays = {
         "points_mm": mesh.points_mm[shown],
         "arrival_ms": arrival[shown],

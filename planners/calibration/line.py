@@ -289,7 +289,7 @@ def calibrate(
         numbers["registration_landmarks_mm"] = {k: round(v, 2) for k, v in registration.landmark_error_mm.items()}
         numbers["registration_ambiguity"] = registration.ambiguity
         if len(registration.centres_mm):
-            moved = np.linalg.norm(points - replace(registration, centres_mm=np.zeros((0, 3))).apply(eam.points_mm), axis=1)
+            moved = np.linalg.norm(points - registration.placed(eam.points_mm), axis=1)
             numbers["registration_warp_mm"] = {"median": round(float(np.median(moved)), 2), "most": round(float(moved.max()), 2)}
         if eam.surface == "lv_endo":
             nodes, times, numbers["rv_breakthrough"] = _rv_by_ecg(mesh, forward, leads, patient, fit, progress)

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from planners.circuits.isthmus import segment_at
 from planners.circuits.sections import face_pairs
-from twin.mesh import HeartMesh
+from twin.mesh import WALLS, HeartMesh
 from twin.params import Param
 from twin.plan import Circuit
 from twin.tissue import Velocity
@@ -141,7 +141,7 @@ def _channel(
 
 def _thickness(mesh: HeartMesh, points_mm: NDArray[np.float64]) -> float:
     """Mean wall thickness there: the two smallest distances to different surfaces added up; the mesh's own extent without surfaces."""
-    names = [n for n in ("lv_endo", "rv_endo", "epi") if len(mesh.surfaces.get(n, ()))]
+    names = [n for n in WALLS if len(mesh.surfaces.get(n, ()))]
     if len(names) < 2:
         return max(float(np.ptp(points_mm, axis=0).min()), 1.0)
     gaps = np.stack([np.asarray(cKDTree(mesh.points_mm[mesh.surface_nodes(n)]).query(points_mm)[0]) for n in names])

@@ -25,10 +25,9 @@ from planners.pacing.protocol import Drive, Protocol, load_protocol
 from solvers.eikonal.reentrant import ReentrantEikonal
 from solvers.eikonal.restitution import scaled
 from twin.errors import InputError
+from twin.mesh import WALLS
 from twin.model import Twin
 from twin.plan import Circuit, Plan, PlanRequest
-
-WALLS = ("lv_endo", "rv_endo", "epi")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from scipy.spatial.transform import Rotation
 from planners.calibration.update import NewEvidence, update
 from planners.circuit_evidence import TachycardiaEcgs
 from planners.circuits import likeness
-from planners.guidance.base import WALLS, Base
+from planners.guidance.base import Base
 from planners.guidance.inputs import Events, NewPoints
 from twin.calibrate.thresholds import SCAR_MV
 from twin.io.notes import Notes
-from twin.mesh import HeartMesh
+from twin.mesh import WALLS, HeartMesh
 from twin.patient import Ecg
 
 Array = NDArray[np.float64]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from planners.circuits.loop import typical_cycle_ms
 from planners.pacing.protocol import Sustained
-from planners.pacing.site import CHUNK_MS, FIRST_MS, Reexcitable
-from planners.pacing.trace import captured, join, reentered, steady_cycle_ms
+from planners.pacing.site import Reexcitable
+from planners.pacing.trace import FIRST_MS, Part, captured, follow, join, reentered, steady_cycle_ms
 from solvers.eikonal.reentrant import Log, ReentrantEikonal, State
 from solvers.kernels.reentrant import STIMULUS
 from twin.errors import Interrupted
@@ -143,26 +143,24 @@ def extend(model: Reexcitable, state: State, train: Train, rule: Sustained, canc
     """
     until = train.extras_ms[-1] + FIRST_MS
     state, first = model.run(state, [(t, train.nodes) for t in train.extras_ms], until)
-    parts = [(first.activations, first.parent_node)]
-    log = join(parts)
+    part = (first.activations, first.parent_node)
+    log = join([part])
     taken = [t for t in train.extras_ms if captured(log, t)]
     if not taken:
         return Answer(False, False)
-    last = train.extras_ms[-1] in taken
-    sustained = False
-    cycle: float | None = None
-    while len(parts[-1][0].node):
-        cycle = steady_cycle_ms(log, taken[-1], rule.identical_cycles, rule.tolerance) if rule.identical_cycles else None
-        if cycle is not None or until - taken[-1] >= rule.after_ms:
-            sustained = reentered(log, taken[-1]) > 0
-            break
+
+    def go_on(state: Any, until_ms: float) -> tuple[Any, Part]:
         if cancelled():
             raise Interrupted("a repeated train was stopped")
-        until = min(until + CHUNK_MS, taken[-1] + rule.after_ms)
-        state, more = model.run(state, [], until)
-        parts.append((more.activations, more.parent_node))
-        log = join(parts)
-    if not sustained:
+        state, more = model.run(state, [], until_ms)
+        return state, (more.activations, more.parent_node)
+
+    log, cycle, why = follow(go_on, state, part, taken[-1], until, rule)
+    last = train.extras_ms[-1] in taken
+    if not why or not reentered(log, taken[-1]):
         return Answer(last, False)
+    if cycle is None and rule.identical_cycles:
+        # long enough and, at that moment, steady too
+        cycle = steady_cycle_ms(log, taken[-1], rule.identical_cycles, rule.tolerance)
     cycle = cycle or typical_cycle_ms(log)
     return Answer(last, True, None if cycle is None else round(cycle, 3))

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from planners.guidance.base import WALLS, Attempt, Base
+from planners.guidance.base import Attempt, Base
 from planners.guidance.evidence import Taken, warnings
 from planners.lesions.geometry import lesion_count
 from planners.lesions.isthmus_transection import IsthmusTransection, separated
 from planners.outcome import Probability
 from twin.io.lesions import Delivered
 from twin.io.notes import Notes
+from twin.mesh import WALLS
 from twin.plan import Plan, Target
 
 Repeat: TypeAlias = dict[str, Any]

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from planners.lesions.avoid import Lines, allowed
 from planners.lesions.gaps import Shape, Walls, strands
 from twin.errors import InputError
-from twin.mesh import HeartMesh
+from twin.mesh import WALLS, HeartMesh
 from twin.params import Param
 from twin.plan import PlanRequest, Target
 
@@ -92,7 +92,7 @@ class LesionMaker:
 
     def thickness_mm(self, target: Target) -> NDArray[np.float64]:
         """Wall thickness under each position of a target, (k,) mm: to the nearest other surface; inf where there is none."""
-        others = [n for n in ("lv_endo", "rv_endo", "epi") if n != target.surface and len(self.mesh.surfaces.get(n, ()))]
+        others = [n for n in WALLS if n != target.surface and len(self.mesh.surfaces.get(n, ()))]
         access = self.access(target.surface)
         at = access.points_mm[access.snap(target.positions_mm)]
         if not others:

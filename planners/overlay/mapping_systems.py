@@ -14,11 +14,9 @@ from planners.overlay.surfaces import lesion_balls, named
 from twin.io.carto import write_carto
 from twin.io.ensite import write_dif
 from twin.io.surfaces import Surface
-from twin.mesh import HeartMesh
+from twin.mesh import WALLS, HeartMesh
 from twin.plan import Plan
 from twin.study import MappingStudy
-
-WALLS = ("lv_endo", "rv_endo", "epi")
 
 
 def _places(plan: Plan, surface: str) -> dict[str, NDArray[np.float64]]:

@@ -13,13 +13,10 @@ from planners.circuits.episode import Episode
 from planners.circuits.loop import typical_cycle_ms
 from planners.pacing.protocol import Drive
 from planners.pacing.protocol import Protocol as Stimulation
-from planners.pacing.trace import captured, join, kind_of, reentered, steady_cycle_ms, tail
+from planners.pacing.trace import FIRST_MS, captured, follow, join, kind_of, reentered, tail
 from twin.errors import Interrupted
 from twin.experiment import Activations
 from twin.plan import Induction
-
-FIRST_MS, CHUNK_MS = 450.0, 250.0
-"""The wave of an extrastimulus is looked at after the first, reentry after every further span."""
 
 KEPT_CYCLES = 3.2
 
@@ -159,25 +156,11 @@ class Site:
 
     def _attempt(self, state: Any, at_ms: float) -> _Answer:
         """One extrastimulus, followed until it is quiet, steady or sustained for long enough."""
-        rule = self.protocol.sustained
         until = at_ms + FIRST_MS
         state, part = self._run(state, [(at_ms, self.nodes)], until)
-        parts, log = [part], join([part])
-        if not captured(log, at_ms):
+        if not captured(log := join([part]), at_ms):
             return _Answer(False, False, 0, 0.0, None, log, "")
-        note = ""
-        cycle: float | None = None
-        while len(parts[-1][0].node):
-            if until - at_ms >= rule.after_ms:
-                note = f"reentry for {rule.after_ms:g} ms"
-                break
-            if rule.identical_cycles and (cycle := steady_cycle_ms(log, at_ms, rule.identical_cycles, rule.tolerance)):
-                note = f"{rule.identical_cycles} identical cycles"
-                break
-            until = min(until + CHUNK_MS, at_ms + rule.after_ms)
-            state, part = self._run(state, [], until)
-            parts.append(part)
-            log = join(parts)
+        log, cycle, note = follow(lambda state, until: self._run(state, [], until), state, part, at_ms, until, self.protocol.sustained)
         turns = reentered(log, at_ms)
         lasted = float(log.activation_ms.max() - at_ms)
         if turns:

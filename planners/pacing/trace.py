@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planners.pacing.protocol import Sustained
 from twin.experiment import Activations
+
+FIRST_MS, CHUNK_MS = 450.0, 250.0
+"""The wave of an extrastimulus is looked at after the first, reentry after every further span."""
+
+Part: TypeAlias = tuple[Activations, NDArray[np.integer]]
+"""Log of one run and the node that each firing came from."""
 
 STIMULUS, UNKNOWN = -1, -2
 """Parents that are no row of the log: a stimulus, and an activation older than the log."""
 
 
-def join(parts: Sequence[tuple[Activations, NDArray[np.integer]]]) -> Activations:
+def join(parts: Sequence[Part]) -> Activations:
     """Join logs of consecutive runs into one in time order, with parents as rows of it.
 
     parts: (log, parent_node (k,)) in the order of the runs; the log's parents are its own rows, STIMULUS, or UNKNOWN for a firing of an
@@ -87,6 +95,27 @@ def steady_cycle_ms(log: Activations, since_ms: float, cycles: int, tolerance: f
     middle = float(np.median(laps))
     steady = (np.abs(laps - middle) <= tolerance * middle).all(axis=1)
     return middle if steady.sum() >= 0.5 * active else None
+
+
+def follow(
+    run: Callable[[Any, float], tuple[Any, Part]], state: Any, first: Part, since_ms: float, until_ms: float, rule: Sustained
+) -> tuple[Activations, float | None, str]:
+    """Go on with what a stimulus started until it is quiet, steady or has lasted for long enough.
+
+    run: from a state to a time, the next state and what happened; first: what happened until `until_ms`; since_ms: the stimulus. Returns
+    the whole log, the cycle length where it became steady, and why it counts as going on, empty where it ended.
+    """
+    parts, log = [first], join([first])
+    while len(parts[-1][0].node):
+        if until_ms - since_ms >= rule.after_ms:
+            return log, None, f"reentry for {rule.after_ms:g} ms"
+        if rule.identical_cycles and (cycle := steady_cycle_ms(log, since_ms, rule.identical_cycles, rule.tolerance)):
+            return log, cycle, f"{rule.identical_cycles} identical cycles"
+        until_ms = min(until_ms + CHUNK_MS, since_ms + rule.after_ms)
+        state, part = run(state, until_ms)
+        parts.append(part)
+        log = join(parts)
+    return log, None, ""
 
 
 def kind_of(log: Activations, since_ms: float, sustained: bool, cycles: int = 2, tolerance: float = 0.1) -> str:

@@ -196,7 +196,7 @@ def _scar_shift(table: Table) -> float:
 def _request(table: Table) -> dict[str, Any]:
     from planners.lesions.energy import with_energy
     from planners.lesions.geometry import DEPTH, RADIUS
-    from twin.io.eam import ACCESS
+    from twin.mesh import WALLS
     from twin.plan import PlanRequest
 
     request: dict[str, Any] = {}
@@ -218,8 +218,8 @@ def _request(table: Table) -> dict[str, Any]:
     if "max_rounds" in table.values:
         request["max_rounds"] = table.whole("max_rounds", 1, 20)
     for item in table.items("access"):
-        if item not in ACCESS:
-            raise table.error("access", f"unknown name {item!r}", did_you_mean(str(item), ACCESS))
+        if item not in WALLS:
+            raise table.error("access", f"unknown name {item!r}", did_you_mean(str(item), WALLS))
     if "access" in table.values:
         request["access"] = tuple(table.items("access"))
     return request

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshing import p1
 from solvers.eikonal.mesh import EikonalMesh
 from solvers.eikonal.regions import SICKNESS, blend, present, sickest, source_of
 from solvers.eikonal.restitution import RestitutionTable
 from solvers.kernels import reentrant as kernel
 from solvers.kernels.heap import push
+from solvers.monodomain.operators import fibre_tensor
 from twin.errors import InputError
 from twin.experiment import Activations
 from twin.mesh import HeartMesh
@@ -27,9 +29,6 @@ from twin.tissue import Velocity
 
 TABLE_SIZE = 1001
 """Entries of 1 ms: tissue that has rested for a second is at its steady value."""
-
-SYMMETRIC = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-"""Which entries of a symmetric matrix its six components are."""
 
 Stimuli = Sequence[tuple[float, NDArray[np.integer]]]
 
@@ -200,12 +199,8 @@ class ReentrantEikonal:
         used = list(dict.fromkeys(source_of(name, set(tables)) for name in names))
         self._points[:] = mesh.points_mm
         self._reach[:] = share * (self.weights @ np.array([1.0 / tables[name].cv_per_sqrt_d ** 2 for name in used]))
-        f, volume = mesh.fibre, np.where(self.geometry.conducting, mesh.tet_volumes_mm3, 0.0)
-        of_tet = np.stack([across**2 * (x == y) + (along**2 - across**2) * f[:, x] * f[:, y] for x, y in SYMMETRIC], axis=1)
-        total = np.bincount(mesh.tets.ravel(), np.repeat(volume, 4), minlength=n)
-        for k in range(6):
-            part = np.bincount(mesh.tets.ravel(), np.repeat(volume * of_tet[:, k], 4), minlength=n)
-            np.divide(part, total, out=self._metric[:, k], where=total > 0.0)
+        volume = np.where(self.geometry.conducting, mesh.tet_volumes_mm3, 0.0)
+        self._metric[:] = p1.nodal_mean(fibre_tensor(mesh.fibre, along**2, across**2), mesh.tets, volume, n)
 
     def _set_tables(
         self, names: Sequence[str], tables: Mapping[str, RestitutionTable], along: NDArray[np.float64], across: NDArray[np.float64]

@@ -63,8 +63,12 @@ class Registration:
 
     def apply(self, points_mm: Array) -> Array:
         """Map points (n, 3) in mesh space, mm."""
-        placed = points_mm @ self.transform[:3, :3].T + self.transform[:3, 3]
+        placed = self.placed(points_mm)
         return placed + self.displacement_mm(placed) if len(self.centres_mm) else placed
+
+    def placed(self, points_mm: Array) -> Array:
+        """Map points (n, 3) where the rigid part alone puts them, mm."""
+        return points_mm @ self.transform[:3, :3].T + self.transform[:3, 3]
 
     def displacement_mm(self, placed_mm: Array) -> Array:
         """By how much rigidly placed points (n, 3) are moved on, (n, 3) mm."""

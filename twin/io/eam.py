@@ -12,11 +12,11 @@ from twin.errors import InputError
 from twin.io.notes import Notes
 from twin.io.source import did_you_mean
 from twin.io.table import read_table, write_table
+from twin.mesh import WALLS
 from twin.patient import ElectroanatomicalMap
 from twin.volume import LabelVolume
 
-ACCESS = ("lv_endo", "rv_endo", "epi")
-SURFACES = (*ACCESS, "all")
+SURFACES = (*WALLS, "all")
 """What a map may lie on; "all" is the whole heart at once (a non-contact map, or another model's)."""
 COLUMNS = ("x_mm", "y_mm", "z_mm", "lat_ms")
 OPTIONAL = ("bipolar_mv", "unipolar_mv", "ari_ms")

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.errors import InputError
-from twin.io.eam import ACCESS
 from twin.io.notes import Notes
 from twin.io.source import did_you_mean
 from twin.io.table import read_table, write_table
+from twin.mesh import WALLS
 
 COLUMNS = ("x_mm", "y_mm", "z_mm")
 OPTIONAL = ("time_s", "radius_mm", "depth_mm", "power_w", "duration_s")
@@ -58,8 +58,8 @@ def read_lesions(path: Path, notes: Notes) -> Delivered:
     frame, surface = meta.get("frame", "map"), meta.get("surface", "")
     if frame not in FRAMES:
         raise InputError(path, "frame", f"unknown frame {frame[:30]!r}", f"write one of {', '.join(FRAMES)}")
-    if surface and surface not in ACCESS:
-        raise InputError(path, "surface", f"unknown surface {surface[:30]!r}", f"write one of {', '.join(ACCESS)}")
+    if surface and surface not in WALLS:
+        raise InputError(path, "surface", f"unknown surface {surface[:30]!r}", f"write one of {', '.join(WALLS)}")
     rows = np.stack([table[name] for name in (*COLUMNS, *OPTIONAL)], axis=1)
     if len(rows) > MOST:
         raise InputError(path, "rows", f"{len(rows)} lesions", f"no procedure has more than {MOST}: is this the map?")

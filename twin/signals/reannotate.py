@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from twin.errors import InputError
 from twin.params import Param
 from twin.signals.delineate import delineate
-from twin.signals.electrograms import BLOCK, RECOVERY_MS, Annotations, annotate
+from twin.signals.electrograms import BLOCK, RECOVERY_MS, Annotations, annotate, joined
 from twin.study import MappingStudy, Progress, Recording
 
 Array = NDArray[np.float64]
@@ -47,8 +47,10 @@ class Reannotated:
 
         found = self.found
         # a channel that was not recorded leaves the system's voltage
-        bipolar = np.where(np.isfinite(spread(found.bipolar_mv)), spread(found.bipolar_mv), old.bipolar_mv)
-        unipolar = np.where(np.isfinite(spread(found.unipolar_mv)), spread(found.unipolar_mv), old.unipolar_mv)
+        bipolar, unipolar = (
+            np.where(np.isfinite(new := spread(values)), new, kept)
+            for values, kept in ((found.bipolar_mv, old.bipolar_mv), (found.unipolar_mv, old.unipolar_mv))
+        )
         return replace(old, lat_ms=spread(found.lat_ms), bipolar_mv=bipolar, unipolar_mv=unipolar, ari_ms=spread(found.ari_ms))
 
     def summary(self) -> dict[str, float | int | None]:
@@ -84,20 +86,15 @@ def reannotate(study: MappingStudy, where: str | Path = "study", progress: Progr
     if not parts:
         remedy = "export electrograms with the map, or use the system's own times"
         raise InputError(where, "electrograms", "no point has an electrogram and a reference", remedy)
-    found = Annotations(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Annotations)))
     order = np.argsort(numbers, kind="stable")
-    found = Annotations(*(getattr(found, f.name)[order] for f in fields(Annotations)))
+    found = joined(parts, order)
     points = np.array(numbers, np.int64)[order]
     return Reannotated(points, found, qrs_end, found.lat_ms - study.lat_ms[points])
 
 
 def _qrs_end_ms(study: MappingStudy) -> float:
     """End of the QRS nearest to the reference, after the reference, on the first recording that has all leads; NaN without one."""
-    for index in range(min(len(study), 20)):
-        recording = study.recordings.read(index)
-        ecg = None if recording is None else recording.ecg()
-        if recording is None or ecg is None:
-            continue
+    for index, recording, ecg in study.recorded_leads():
         beats = delineate(ecg)
         reference = _reference_ms(study, index, recording)
         if len(beats.places_ms) and np.isfinite(reference):
