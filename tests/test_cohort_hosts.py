@@ -1,14 +1,17 @@
-"""Trials on other hosts: a real SLURM whose jobs are cancelled, and workers in network namespaces of their own."""
+"""Trials on other hosts: a real SLURM and a stand-in for PBS whose jobs are cancelled, and workers in network namespaces of their own."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pbs_stand_in
 import pytest
 from test_cohort_execution import _finished, _same, _start, _trial, _wait_for
 
@@ -57,6 +60,38 @@ job_script_prologue = ["export {COUNTER}={tmp_path / "counter"}"]
     writers = {p.name for p in (out / "store" / "journal").iterdir()}
     assert len(writers) > 2, "other jobs took over"
     assert not subprocess.run(["squeue", "--me", "-h"], check=True, capture_output=True).stdout, "jobs were left in the queue"
+
+
+@pytest.mark.slow
+def test_pbs_jobs_that_are_killed_are_asked_for_again(tmp_path: Path, undisturbed: Path) -> None:
+    room = tmp_path / "pbs"
+    commands = pbs_stand_in.install(room)
+    more = f"""[execution]
+executor = "dask"
+cluster = "pbs"
+workers = 2
+[execution.options]
+memory = "2GB"
+walltime = "00:10:00"
+log_directory = "{tmp_path / "log"}"
+job_script_prologue = ["export {COUNTER}={tmp_path / "counter"}"]
+"""
+    out, counter = tmp_path / "out", tmp_path / "counter"
+    process = _start(_trial(tmp_path, SLEEP_S, more), out, "--json", PATH=f"{commands}:{os.environ['PATH']}")
+    _wait_for(3, counter, process)
+    killed = pbs_stand_in.jobs(room)
+    assert killed, "no job of the queue runs"
+    for session in killed.values():
+        os.killpg(session, signal.SIGKILL)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert _same(out, undisturbed)
+    assert 0 <= len(counter.read_text().splitlines()) - len(_finished(out)) <= 2, "at most the jobs that the two were computing ran twice"
+    assert len(list((out / "store" / "journal").iterdir())) > len(killed), "other jobs took over"
+    deadline = time.monotonic() + 30.0
+    while left := pbs_stand_in.jobs(room):  # a worker that was told to end closes its connections first
+        assert time.monotonic() < deadline, f"{left} were left in the queue"
+        time.sleep(0.2)
 
 
 @pytest.fixture
