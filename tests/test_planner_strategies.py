@@ -14,7 +14,7 @@ from planners.circuits import Reentry, collect
 from planners.circuits.channels import find_channels, potential_channels
 from planners.circuits.sections import face_pairs
 from planners.lesions.avoid import distance_mm, nearest, statements
-from planners.lesions.energy import PRESETS, transmural_probability, with_energy
+from planners.lesions.energy import PRESETS, RF_TAU_S, check_request, transmural_probability, with_energy
 from planners.lesions.geometry import LesionMaker, lesion_count
 from planners.lesions.scores import scores, with_pareto
 from planners.lesions.strategy import REGISTRY, strategy
@@ -152,7 +152,12 @@ def test_energy_gives_radius_and_depth():
     weak, strong = (with_energy(PlanRequest(energy={"source": "rf", "ablation_index": i})) for i in (450, 600))
     assert weak.lesion_depth_mm < 6.0 < strong.lesion_depth_mm
     short = with_energy(PlanRequest(energy={"power_w": 40, "duration_s": 20}))
-    assert short.lesion_depth_mm == pytest.approx(6 * (1 - np.exp(-1)) / (1 - np.exp(-3)), abs=0.01)
+    tau = RF_TAU_S.value
+    assert short.lesion_depth_mm == pytest.approx(6 * (1 - np.exp(-20 / tau)) / (1 - np.exp(-60 / tau)), abs=0.01)
+    for source, preset in PRESETS.items():
+        made = with_energy(PlanRequest(energy={"source": source}))
+        assert (made.lesion_radius_mm, made.lesion_depth_mm) == (preset.radius.value, preset.depth.value)
+        check_request(made)
     assert with_energy(PlanRequest(lesion_depth_mm=5.0)).lesion_depth_mm == 5.0
     for energy, problem in (
         ({"source": "laser"}, "unknown energy"),

@@ -13,16 +13,8 @@ from planners.lesions.gaps import Shape, Walls, strands
 from twin.errors import InputError
 from twin.mesh import WALLS, HeartMesh
 from twin.params import Param
-from twin.plan import PlanRequest, Target
+from twin.plan import Target
 
-RADIUS = Param(4.0, "mm", 3.0, 5.0, "RF endocardial lesions 3-5 mm in radius; shared/design/clinical.md (textbook range, source not read)")
-DEPTH = Param(
-    6.0,
-    "mm",
-    3.0,
-    7.0,
-    "RF endocardial lesions 3-7 mm deep by power, force and time; shared/design/clinical.md (textbook range, source not read)",
-)
 SPACING = Param(5.0, "mm", 4.0, 6.0, "5-6 mm at most from centre to centre for a continuous line; shared/design/clinical.md")
 NORMAL_RADIUS_MM = 5.0
 """The wall's direction is the mean over this distance: about a catheter tip's footprint with its surroundings."""
@@ -145,9 +137,7 @@ def lesion_tets(mesh: HeartMesh, positions_mm: ArrayLike, surface: str, radius_m
     Raises InputError for a surface that this heart does not have, or a radius or depth that is not positive.
     """
     if not (radius_mm > 0 and depth_mm > 0):
-        raise InputError(
-            "plan", "lesion_radius_mm, lesion_depth_mm", "must be positive", f"for example {RADIUS.value:g} and {DEPTH.value:g}"
-        )
+        raise InputError("plan", "lesion_radius_mm, lesion_depth_mm", "must be positive", "for example 4 and 6")
     positions = [[float(v) for v in p] for p in np.asarray(positions_mm, float).reshape(-1, 3)]
     return LesionMaker(mesh).mask([Target("", positions, surface, radius_mm, depth_mm, 0, "")])
 
@@ -155,13 +145,3 @@ def lesion_tets(mesh: HeartMesh, positions_mm: ArrayLike, surface: str, radius_m
 def lesion_count(targets: Sequence[Target]) -> int:
     """Number of single lesions."""
     return sum(len(t.positions_mm) for t in targets)
-
-
-def check_request(request: PlanRequest) -> None:
-    """Raise InputError for lesion sizes that no energy source makes."""
-    for field, value, param in (
-        ("lesion_radius_mm", request.lesion_radius_mm, RADIUS),
-        ("lesion_depth_mm", request.lesion_depth_mm, DEPTH),
-    ):
-        if not param.contains(value):
-            raise InputError("plan", field, f"{value:g} mm is outside {param.low:g}-{param.high:g} mm", f"for example {param.value:g}")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from planners.circuits import Reentry, collect
 from planners.circuits.sections import Sections
 from planners.lesions.avoid import nearest
-from planners.lesions.energy import preset_of, transmural_probability, with_energy
-from planners.lesions.geometry import DEPTH, RADIUS, LesionMaker, check_request, lesion_count
+from planners.lesions.energy import check_request, preset_of, transmural_probability, with_energy
+from planners.lesions.geometry import LesionMaker, lesion_count
 from planners.lesions.isthmus_transection import channel_of, separated
 from planners.lesions.result import LesionPlan
 from planners.lesions.scores import scores, with_pareto
@@ -28,7 +28,7 @@ from twin.plan import Circuit, PlanRequest, Target
 from twin.run import content_hash
 
 GROWTH_MM = 1.0
-"""Lesions are made this much wider and deeper, up to what RADIUS and DEPTH allow, where a set does not suffice."""
+"""Lesions are made this much wider and deeper, up to what the energy allows, where a set does not suffice."""
 
 Retest = Callable[[NDArray[np.bool_], Sequence[str]], InductionRun]
 """Paces the heart with lesions (m,) from the named sites and stops after the first that still induces."""
@@ -148,7 +148,7 @@ class Search:
         """Re-test, and while something is still induced add lesions for new circuits or enlarge those that there are."""
         mine = strategy(candidate.strategy)
         limit = self.request.max_rounds if grow else 1
-        size = self.request
+        size, energy = self.request, preset_of(self.request)
         while candidate.rounds < limit:
             candidate.rounds += 1
             too_large = candidate.volume_ml > self.request.max_volume_ml
@@ -162,8 +162,8 @@ class Search:
             if not extra:
                 larger = replace(
                     size,
-                    lesion_radius_mm=min(size.lesion_radius_mm + GROWTH_MM, RADIUS.high),
-                    lesion_depth_mm=min(size.lesion_depth_mm + GROWTH_MM, DEPTH.high),
+                    lesion_radius_mm=min(size.lesion_radius_mm + GROWTH_MM, energy.radius.high),
+                    lesion_depth_mm=min(size.lesion_depth_mm + GROWTH_MM, energy.depth.high),
                 )
                 if larger == size:
                     candidate.note = "lesions are as large as they can be made"

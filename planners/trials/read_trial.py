@@ -194,8 +194,7 @@ def _scar_shift(table: Table) -> float:
 
 
 def _request(table: Table) -> dict[str, Any]:
-    from planners.lesions.energy import with_energy
-    from planners.lesions.geometry import DEPTH, RADIUS
+    from planners.lesions.energy import DEPTH, RADIUS, with_energy
     from twin.mesh import WALLS
     from twin.plan import PlanRequest
 

@@ -16,8 +16,8 @@ from meshing.mesh_labels import mesh_heart
 from planners.calibration import Calibration, calibrate
 from planners.circuits import Reentry, collect
 from planners.circuits.episode import Collected
-from planners.lesions.energy import with_energy
-from planners.lesions.geometry import LesionMaker, check_request, lesion_count
+from planners.lesions.energy import check_request, with_energy
+from planners.lesions.geometry import LesionMaker, lesion_count
 from planners.lesions.search import plan_lesions
 from planners.lesions.strategy import strategy
 from planners.pacing.engine import InductionRun
