@@ -10,7 +10,10 @@ from twin.calibrate.evidence_priors import Shift
 from twin.params import Param
 from twin.records.clinical import Drug
 
-_FREE = "largest free concentration in treatment as used by CiPA (Li et al., Clin Pharmacol Ther 2019), from memory; range chosen here"
+_FREE = (
+    "largest free concentration in treatment, columns therapeutic and freedrug of AP_simulation/data/newCiPA.csv in github.com/FDA/CiPA; "
+    "range chosen here"
+)
 LEVELS: dict[str, tuple[Param, float]] = {
     "amiodarone": (
         Param(
@@ -23,13 +26,13 @@ LEVELS: dict[str, tuple[Param, float]] = {
         ),
         200.0,
     ),
-    "sotalol": (Param(14.7, "umol/L", 5.0, 30.0, _FREE), 320.0),
-    "mexiletine": (Param(4.13, "umol/L", 1.5, 8.0, _FREE), 600.0),
-    "quinidine": (Param(3.24, "umol/L", 1.0, 6.0, _FREE), 1200.0),
+    "sotalol": (Param(14.69, "umol/L", 5.0, 30.0, _FREE), 320.0),
+    "mexiletine": (Param(4.129, "umol/L", 1.5, 8.0, _FREE), 600.0),
+    "quinidine": (Param(3.237, "umol/L", 1.0, 6.0, _FREE), 1200.0),
     "dofetilide": (Param(0.002, "umol/L", 0.0007, 0.004, _FREE), 1.0),
-    "ranolazine": (Param(1.95, "umol/L", 0.7, 4.0, _FREE), 1000.0),
+    "ranolazine": (Param(1.948, "umol/L", 0.7, 4.0, _FREE), 1000.0),
     "verapamil": (Param(0.081, "umol/L", 0.03, 0.16, _FREE), 240.0),
-    "flecainide": (Param(0.75, "umol/L", 0.3, 1.5, "free share of 0.2-1 mg/L in plasma; chosen here"), 200.0),
+    "flecainide": (Param(0.753, "umol/L", 0.3, 1.5, _FREE), 200.0),
     "lidocaine": (Param(4.0, "umol/L", 2.0, 8.0, "free third of 2-5 mg/L in plasma; chosen here"), 2880.0),
 }
 """Concentration that acts, and the daily dose in mg that it goes with (usual doses, chosen here); proportional to the dose."""

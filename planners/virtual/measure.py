@@ -49,7 +49,7 @@ RV_SITE = (
 RV_DELAY = Param(8.0, "ms", 5.0, 10.0, _DURRER.format("RV endocardium 5-10 ms after the onset of the LV cavity potential"))
 
 BIPOLAR_MV = {
-    "healthy": Param(3.8, "mV", 1.5, 8.0, "above 1.5 mV is called normal (Marchlinski 2000, Circulation 101:1288, cut-offs from memory)"),
+    "healthy": Param(3.8, "mV", 1.5, 8.0, "above 1.5 mV is called normal (Marchlinski 2000, Circulation 101:1288, read in the abstract)"),
     "border_zone": Param(0.9, "mV", 0.5, 1.5, "0.5-1.5 mV is called border zone (same source)"),
     "scar": Param(0.22, "mV", 0.05, 0.5, "below 0.5 mV is called dense scar (same source)"),
 }
