@@ -29,7 +29,9 @@ def _uniform(low: float, high: float, unit: str, source: str) -> Param:
 
 _MODEL = "ranges of planners.virtual whose hearts are induced and cured in the reduced model; chosen here"
 _WIDTH = "isthmuses 5-15 mm wide are reported by activation mapping; the narrow end, where 2.5 mm meshes still carry a wave; chosen here"
-_THIN = "chronic transmural infarcts are thinned to about 5.5 mm or less (a common viability criterion of cardiac MRI, from memory)"
+_THIN = (
+    "5.5 mm at end of diastole is a usual limit between living and thinned wall in cardiac MRI (Lopez-Lereu 2004, Rev Esp Cardiol 57:826)"
+)
 
 # Velocities go together: slow along is slow across. What varies is one velocity and its ratio, in the ranges that are published for
 # people; the priors of a calibration are wider on purpose, and drawn from them one by one make a QRS of 200-300 ms.

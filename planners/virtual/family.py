@@ -49,7 +49,12 @@ class Group:
 GROUPS: Mapping[str, Group] = {
     "healthy": Group(1.0, 1.0, 1.0, 1.0, 0.16, "Hudsmith 2005, Kawel 2012 (planners.virtual.statistics)"),
     "dilated": Group(
-        1.40, 1.25, 0.95, 1.0, 0.08, "chosen here: remodelled after infarction, sphericity towards 0.6 (Mannaerts 2004, from memory)"
+        1.40,
+        1.25,
+        0.95,
+        1.0,
+        0.08,
+        "chosen here: remodelled after infarction; rounder, as LV_SPHERICITY allows (planners.virtual.statistics)",
     ),
     "hypertrophic": Group(0.92, 0.95, 1.25, 1.12, 0.12, "chosen here: within the plausible range of each segment (LV_WALL_MM)"),
 }

@@ -29,8 +29,8 @@ LV_SPHERICITY = Param(
     "1",
     0.25,
     0.60,
-    "volume over that of a sphere on the long axis; normal near 0.3-0.4, up to 0.6 after infarction; approximate, from memory of "
-    "Mannaerts 2004, Eur Heart J 25:680 (3-D sphericity index)",
+    "volume over that of a sphere on the long axis; 0.39 for Hudsmith's 160 mL on 92 mm; by 3-D echocardiography, whose volumes are smaller, "
+    "more than 0.25 soon after an infarct goes on to remodel (Mannaerts 2004, Eur Heart J 25:680, read in the abstract); range chosen here",
 )
 RV_WALL_MM = Param(
     3.5, "mm", 2.0, 5.0, "RV free wall 2-5 mm by echocardiography; approximate, from memory of Rudski 2010, J Am Soc Echocardiogr 23:685"
