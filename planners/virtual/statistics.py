@@ -29,7 +29,7 @@ LV_SPHERICITY = Param(
     "1",
     0.25,
     0.60,
-    "volume over that of a sphere on the long axis; 0.39 for Hudsmith's 160 mL on 92 mm; by 3-D echocardiography, whose volumes are smaller, "
+    "volume over that of a sphere on the long axis; 0.39 for Hudsmith's 160 mL on 92 mm; by 3-D echocardiography, with smaller volumes, "
     "more than 0.25 soon after an infarct goes on to remodel (Mannaerts 2004, Eur Heart J 25:680, read in the abstract); range chosen here",
 )
 RV_WALL_MM = Param(
