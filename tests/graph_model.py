@@ -20,8 +20,13 @@ class GraphState:
 
 @dataclass(frozen=True)
 class GraphLog:
+    """Fronts that meet unrecovered nodes are not counted, so every run may have some."""
+
     activations: Activations
     parent_node: np.ndarray
+    blocked: int = 1
+    waited: int = 0
+    quiet: bool = False
 
 
 class GraphModel:

@@ -18,7 +18,7 @@ from planners.guidance import evidence, records, watch
 from planners.guidance.base import Attempt, Base
 from planners.guidance.evidence import take_in
 from planners.guidance.inputs import KINDS, Events, NewPoints, read_events, read_points
-from planners.guidance.trains import Answer
+from planners.pacing.trains import Answer
 from planners.guidance.update import advance, placed
 from planners.guidance.watch import Session
 from planners.lesions.search import Search

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from graph_model import scar_slab, slab_model, slab_sites
 
-from planners.guidance import trains
-from planners.guidance.trains import Train, behind, drive, extend
+from planners.pacing import trains
+from planners.pacing.trains import Train, behind, drive, extend
 from planners.pacing import induce_model, load_protocol
 from solvers.eikonal.reentrant import ReentrantEikonal
 from solvers.eikonal.restitution import load_tables
@@ -56,7 +56,7 @@ def test_what_lies_behind_a_lesion_is_what_a_run_from_rest_gives(heart, monkeypa
 def test_a_drive_that_met_block_is_run_from_rest(heart):
     train = Train(slab_sites(heart.mesh)["left"], (0.0, 600.0, 912.0), (1200.0,))
     known = drive(heart, train)
-    assert known.log.blocked
+    assert not known.clean
     treated = heart.with_blocked(ball(heart.mesh, (74.0, 58.0, 2.0), 3.0))
     for name, array in behind(heart, treated, train, known).snapshot().items():
         assert np.array_equal(array, getattr(drive(treated, train).state, name)), name

@@ -16,9 +16,9 @@ from planners.calibration import Calibration
 from planners.circuits.episode import Episode
 from planners.circuits.sections import Sections
 from planners.finished import load_plan
-from planners.guidance import trains
 from planners.lesions.geometry import LesionMaker
 from planners.lesions.isthmus_transection import Channel, channel_of
+from planners.pacing import trains
 from planners.pacing.engine import load_site
 from planners.pacing.induce import PacingSettings, model_of, stimulus_sites
 from planners.pacing.protocol import Drive, Protocol, load_protocol

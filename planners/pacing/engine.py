@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.circuits.episode import Episode
+from planners.pacing.memory import Memory
 from planners.pacing.protocol import Protocol
 from planners.pacing.site import Reexcitable, Site, SiteResult
 from twin.atomic import read_npz, write_npz
@@ -71,15 +72,19 @@ def induce_model(
     stop_at_first: bool = False,
     require_capture: bool = True,
     stop: threading.Event | None = None,
+    memory: Memory | None = None,
 ) -> InductionRun:
-    """Pace any model that can be re-excited from named sets of nodes; otherwise as `induce`."""
+    """Pace any model that can be re-excited from named sets of nodes; otherwise as `induce`.
+
+    memory: keeps runs where its model is paced, and is asked where another is; the result is the same without.
+    """
     stop = stop or threading.Event()
 
     def task(name: str) -> SiteResult:
         path = folder / f"site-{name}.npz" if folder else None
         if path is not None and path.exists():
             return load_site(path)
-        result = Site(model, sites[name], protocol, name, stop.is_set).pace()
+        result = Site(model, sites[name], protocol, name, stop.is_set, memory).pace()
         if path is not None:
             save_site(path, result)
         return result

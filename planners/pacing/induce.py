@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from meshing.sites import ENDOCARDIAL, SEGMENT_CENTRES, site_nodes, sites_named
 from planners.pacing.engine import InductionRun, Progress, induce_model
+from planners.pacing.memory import Memory
 from planners.pacing.protocol import Protocol
 from solvers.eikonal.reentrant import ReentrantEikonal, Settings
 from solvers.eikonal.restitution import RestitutionTable, load_tables
@@ -70,6 +71,57 @@ def _beside_scar(mesh: HeartMesh, centres: Mapping[str, int], count: int) -> lis
     return [name for _, name in sorted(zip(np.round(away, 1).tolist(), centres, strict=True))[:count]]
 
 
+class PacedHeart:
+    """One twin with one protocol: reduced model and electrodes are made once, and paced untreated and with any number of lesion sets.
+
+    sites: names of `meshing.sites` (empty: the protocol's own). What the untreated heart did without block is remembered, so that the
+    treated one starts from it; results are the same bytes without.
+    """
+
+    def __init__(
+        self,
+        twin: Twin,
+        protocol: Protocol,
+        sites: Sequence[str] = (),
+        settings: PacingSettings | None = None,
+        *,
+        tissue_sample: int = 0,
+    ) -> None:
+        self.twin, self.protocol, self.sites = twin, protocol, tuple(sites)
+        self.nodes = stimulus_sites(twin, protocol, sites)
+        self.memory = Memory(model_of(twin, settings or PacingSettings(), tissue_sample))
+
+    def induce(
+        self,
+        sites: Sequence[str] = (),
+        *,
+        blocked: NDArray[np.bool_] | None = None,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+        threads: int = 1,
+        stop_at_first: bool = False,
+        stop: threading.Event | None = None,
+    ) -> InductionRun:
+        """Pace from some of the sites (empty: all); otherwise as `induce`."""
+        treated = blocked is not None and bool(blocked.any())
+        run = induce_model(
+            self.memory.model.with_blocked(blocked) if blocked is not None and treated else self.memory.model,
+            {name: self.nodes[name] for name in sites or self.nodes},
+            self.protocol,
+            folder=folder,
+            progress=progress,
+            threads=threads,
+            stop_at_first=stop_at_first,
+            # a lesion may lie under a stimulus: that is no mistake of the user's
+            require_capture=blocked is None,
+            stop=stop,
+            memory=self.memory,
+        )
+        if sites or self.sites:
+            return run
+        return replace(run, inductions=run.inductions + _dropped(self.twin, self.protocol, self.nodes))
+
+
 def induce(
     twin: Twin,
     protocol: Protocol,
@@ -84,29 +136,15 @@ def induce(
     stop_at_first: bool = False,
     stop: threading.Event | None = None,
 ) -> InductionRun:
-    """Pace a twin from every site.
+    """Pace a twin from every site, once; whoever paces it again makes a `PacedHeart`.
 
     sites: names of `meshing.sites` (empty: the protocol's own); blocked (m,) bool: lesions; folder: keeps each site's result, so that a
     run that was cut off goes on where it was; stop_at_first: no further site once one has induced (sites are then paced in order);
     stop: set by another thread, it ends the pacing with Interrupted.
     The result does not depend on `threads`. Raises InputError if a drive captures from none of the sites.
     """
-    settings = settings or PacingSettings()
-    model = model_of(twin, settings, tissue_sample, blocked)
-    nodes = stimulus_sites(twin, protocol, sites)
-    run = induce_model(
-        model,
-        nodes,
-        protocol,
-        folder=folder,
-        progress=progress,
-        threads=threads,
-        stop_at_first=stop_at_first,
-        # a lesion may lie under a stimulus: that is no mistake of the user's
-        require_capture=blocked is None,
-        stop=stop,
-    )
-    return run if sites else replace(run, inductions=run.inductions + _dropped(twin, protocol, nodes))
+    heart = PacedHeart(twin, protocol, sites, settings, tissue_sample=tissue_sample)
+    return heart.induce(blocked=blocked, folder=folder, progress=progress, threads=threads, stop_at_first=stop_at_first, stop=stop)
 
 
 def _dropped(twin: Twin, protocol: Protocol, nodes: Mapping[str, NDArray[np.int32]]) -> tuple[Induction, ...]:

@@ -1,4 +1,4 @@
-"""Trains that induced VT, given again to the treated heart: of the untreated heart's drive only what lies behind lesions is made anew."""
+"""Trains given again to a treated heart: of what the untreated heart did with them, only what lies behind lesions is made anew."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from planners.circuits.loop import typical_cycle_ms
 from planners.pacing.protocol import Sustained
 from planners.pacing.site import Reexcitable
 from planners.pacing.trace import FIRST_MS, Part, captured, follow, join, reentered, steady_cycle_ms
-from solvers.eikonal.reentrant import Log, ReentrantEikonal, State
+from solvers.eikonal.reentrant import ReentrantEikonal, State
 from solvers.kernels.reentrant import STIMULUS
 from twin.errors import Interrupted
 from twin.experiment import Activations
@@ -22,7 +22,7 @@ Nodes = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
 MOST_BEHIND, ROUNDS = 0.05, 3
-"""Lesions that change more than this share of the drive's nodes, or are not settled after so many rounds, are paced from rest."""
+"""Lesions that change more than this share of the nodes, or are not settled after so many rounds, are paced from rest."""
 
 
 @dataclass(frozen=True)
@@ -45,40 +45,62 @@ class Answer:
 
 @dataclass(frozen=True)
 class Drive:
-    """A drive under way, at the time of the first extrastimulus: the state, and the log that led to it."""
+    """What stimuli did from rest up to a time: the state then, every activation, and whether no front met tissue that had not recovered."""
 
     state: State
-    log: Log
+    activations: Activations
+    clean: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        log = self.activations
+        arrays = [*self.state.snapshot().values(), log.node, log.activation_ms, log.recovery_ms, log.parent]
+        return sum(int(array.nbytes) for array in arrays)
 
 
 def drive(model: ReentrantEikonal, train: Train) -> Drive:
-    """The drive of a train from rest."""
-    return Drive(*model.run(model.rest(), [(t, train.nodes) for t in train.beats_ms], train.extras_ms[0]))
+    """The drive of a train from rest, until its first extrastimulus."""
+    state, log = model.run(model.rest(), [(t, train.nodes) for t in train.beats_ms], train.extras_ms[0])
+    return Drive(state, log.activations, not log.blocked and not log.waited)
 
 
 def behind(untreated: ReentrantEikonal, treated: ReentrantEikonal, train: Train, known: Drive) -> State:
-    """The state of the treated heart at the first extrastimulus, from what the untreated heart's drive was.
+    """The state of the treated heart at the first extrastimulus, from what the untreated heart's drive was, else from rest."""
+    found = changed_by(untreated, treated, train.nodes, train.beats_ms, train.extras_ms[0], known)
+    return drive(treated, train).state if found is None else found
+
+
+def changed_by(
+    untreated: ReentrantEikonal, treated: ReentrantEikonal, nodes: Nodes, times_ms: Sequence[float], until_ms: float, known: Drive
+) -> State | None:
+    """The treated heart's state after stimuli at times_ms, to the last bit, from the untreated heart's `known` run until the same time.
 
     Nodes of the lesions and what was excited through them are run again, with the firings of everything around as given; a ring of nodes
     that the lesions should not have changed is run too, and joins the others where a single bit of it has changed. What is outside an
-    unchanged ring cannot have. A drive with block, or one that lesions change widely or at its own electrode, is run from rest instead.
+    unchanged ring cannot have. None where that cannot be told: the run or the changed part of it met block, lesions change it widely or
+    at the electrode, or a beat would not have captured without what they change.
     """
+    if not known.clean:
+        return None
     away = untreated.geometry.conducting & ~treated.geometry.conducting
     n, tets = len(known.state.time_ms), untreated.mesh.tets
-    log = known.log.activations
-    changed = np.zeros(n, bool)
-    changed[log.node[_descended(log, _touched(tets, away, n))]] = True
-    changed |= _touched(tets, away, n)
+    log = known.activations
+    beats = _beats(log, times_ms, n)
+    if beats is None:
+        return None
+    lesions = _touched(tets, away, n)
+    changed = lesions.copy()
+    changed[log.node[_descended(log, lesions)]] = True
     electrode = np.zeros(n, bool)
-    electrode[train.nodes] = True
-    beats = _beats(log, train, n)
+    electrode[nodes] = True
     for _ in range(ROUNDS):
+        if changed.mean() > MOST_BEHIND or any(np.isfinite(b[~changed]).sum() < 2 * len(nodes) for b in beats):
+            return None
         free = _touched(tets, untreated.geometry.conducting & changed[tets].any(axis=1), n)
-        if known.log.blocked or known.log.waited or changed.mean() > MOST_BEHIND or (free & electrode).any() or beats is None:
-            break
-        part = _rerun(treated, free, train, beats)
+        part = None if (free & electrode).any() else _rerun(treated, free, times_ms, beats, until_ms)
         if part is None:
-            break
+            return None
         ring = free & ~changed
         both = {name: (getattr(part, name), array) for name, array in known.state.snapshot().items() if array.shape[:1] == (n,)}
         moved = ring & np.any([(new != old).reshape(n, -1).any(axis=1) for new, old in both.values()], axis=0)
@@ -88,7 +110,7 @@ def behind(untreated: ReentrantEikonal, treated: ReentrantEikonal, train: Train,
             }
             return replace(known.state, **inside)
         changed |= moved
-    return drive(treated, train).state
+    return None
 
 
 def _touched(tets: NDArray[np.integer], chosen: Mask, n: int) -> Mask:
@@ -107,13 +129,13 @@ def _descended(log: Activations, nodes: Mask) -> Mask:
     return hit | hit[up]
 
 
-def _beats(log: Activations, train: Train, n: int) -> list[NDArray[np.float64]] | None:
+def _beats(log: Activations, times_ms: Sequence[float], n: int) -> list[NDArray[np.float64]] | None:
     """Time at which each beat fired each node, inf where it did not, (n,) per beat; None if beats run into each other."""
-    ends = (*train.beats_ms[1:], np.inf)
+    ends = (*times_ms[1:], np.inf)
     out = []
-    for begin, end in zip(train.beats_ms, ends, strict=True):
+    for begin, end in zip(times_ms, ends, strict=True):
         mine = (log.activation_ms >= begin) & (log.activation_ms < end)
-        if len(np.unique(log.node[mine])) < mine.sum():
+        if not _once(log.node[mine]):
             return None
         time = np.full(n, np.inf)
         time[log.node[mine]] = log.activation_ms[mine]
@@ -121,8 +143,17 @@ def _beats(log: Activations, train: Train, n: int) -> list[NDArray[np.float64]] 
     return out
 
 
-def _rerun(model: ReentrantEikonal, free: Mask, train: Train, beats: Sequence[NDArray[np.float64]]) -> State | None:
-    """The drive in the tissue around the free nodes alone: all others of it fire when they are known to; None if anything was blocked."""
+def _once(nodes: NDArray[np.integer]) -> bool:
+    return len(np.unique(nodes)) == len(nodes)
+
+
+def _rerun(
+    model: ReentrantEikonal, free: Mask, times_ms: Sequence[float], beats: Sequence[NDArray[np.float64]], until_ms: float
+) -> State | None:
+    """The same beats in the tissue around the free nodes alone: all others fire when they are known to.
+
+    None if anything was blocked, held, or fired twice in a beat.
+    """
     near: Mask = np.any(free[model.mesh.tets], axis=1)
     small = model.with_blocked(~near)
     edge = _touched(model.mesh.tets, near & model.geometry.conducting, len(free)) & ~free
@@ -130,8 +161,8 @@ def _rerun(model: ReentrantEikonal, free: Mask, train: Train, beats: Sequence[ND
     for k, beat in enumerate(beats):
         state.trial_ms[edge], state.cause[edge], state.trial_lag_ms[edge] = beat[edge], STIMULUS, 0.0
         last = k + 1 == len(beats)
-        state, log = small.run(state, [], train.extras_ms[0] if last else np.nextafter(train.beats_ms[k + 1], 0.0))
-        if log.blocked or log.waited:
+        state, log = small.run(state, [], until_ms if last else np.nextafter(times_ms[k + 1], 0.0))
+        if log.blocked or log.waited or not _once(log.activations.node):
             return None
     return state
 
