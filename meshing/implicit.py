@@ -79,15 +79,18 @@ class ImplicitHeart:
         """f at points (n, 3) mm: negative inside the wall, (n,) mm."""
         return self.parts(points_mm).max(axis=1)
 
-    def thickened(self, missed_mm: NDArray[np.float64], lattice_mm: float, lattices: float) -> ImplicitHeart:
-        """The same wall, at least `lattices` lattice constants thick round the points `missed_mm` (n, 3) that a mesh left empty."""
+    def thickened(self, missed_mm: NDArray[np.float64], lattice_mm: NDArray[np.float64], lattices: float) -> ImplicitHeart:
+        """The same wall, at least `lattices` lattice constants (n,) thick round the points `missed_mm` (n, 3) that a mesh left empty."""
         grid = LabelVolume(np.zeros(self.fields.shape[1:], np.uint8), self.affine)
         ijk = np.clip(np.rint(np.asarray(grid.to_ijk(missed_mm))).astype(int), 0, np.array(grid.data.shape) - 1)
-        holes = np.ones(grid.data.shape, bool)
-        holes[tuple(ijk.T)] = False
-        distance = ndimage.distance_transform_edt(holes) * float(grid.spacing_mm.mean()) / lattice_mm
-        wanted = (lattices * lattice_mm * np.clip(2.0 - 0.5 * distance, 0.0, 1.0)).astype(np.float32)
-        return replace(self, min_wall=wanted if self.min_wall is None else np.maximum(wanted, self.min_wall))
+        min_wall = self.min_wall
+        for size in np.unique(lattice_mm):
+            holes = np.ones(grid.data.shape, bool)
+            holes[tuple(ijk[lattice_mm == size].T)] = False
+            distance = ndimage.distance_transform_edt(holes) * float(grid.spacing_mm.mean()) / size
+            wanted = (lattices * size * np.clip(2.0 - 0.5 * distance, 0.0, 1.0)).astype(np.float32)
+            min_wall = wanted if min_wall is None else np.maximum(wanted, min_wall)
+        return replace(self, min_wall=min_wall)
 
 
 @njit(cache=True, nogil=True)

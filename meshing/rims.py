@@ -27,23 +27,29 @@ LEAST_DEG = 20.5
 """No angle becomes smaller than this by a move."""
 
 
-def on_plane(points_mm: NDArray[np.float64], heart: ImplicitHeart, lattice_mm: float) -> NDArray[np.bool_]:
-    """Nodes (n,) that lie on a flat base; none without one."""
+def on_plane(points_mm: NDArray[np.float64], heart: ImplicitHeart, lattice_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Nodes (n,) that lie on a flat base; none without one. lattice_mm (n,): at each."""
     if heart.opening is None or not heart.opening.flat:
         return np.zeros(len(points_mm), bool)
     return np.asarray(np.abs(heart.opening.height(points_mm)) < ON_PLANE * lattice_mm)
 
 
 def sharpen(
-    points_mm: NDArray[np.float64], tets: NDArray[np.int32], triangles: NDArray[np.int32], heart: ImplicitHeart, lattice_mm: float
+    points_mm: NDArray[np.float64],
+    tets: NDArray[np.int32],
+    triangles: NDArray[np.int32],
+    heart: ImplicitHeart,
+    lattice_mm: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], int]:
-    """Nodes (n, 3) mm with those of a flat base's rim moved to the edge of the wall, and how many moved; no tetrahedron is inverted."""
+    """Nodes (n, 3) mm with those of a flat base's rim moved to the edge of the wall, and how many moved; no tetrahedron is inverted.
+    lattice_mm (n,): at each node."""
     if heart.opening is None or not heart.opening.flat:
         return points_mm, 0
     points, cosine = points_mm.copy(), float(np.cos(np.radians(LEAST_DEG)))
     surface = np.unique(triangles).astype(np.int64)
     height = heart.opening.height(points[surface])
-    beside = surface[(height < -ON_PLANE * lattice_mm) & (height > -BESIDE * lattice_mm)]
+    near = lattice_mm[surface]
+    beside = surface[(height < -ON_PLANE * near) & (height > -BESIDE * near)]
     moved = _move(points, tets, beside, heart, lattice_mm, SHARES[:1], cosine)
     plane = on_plane(points, heart, lattice_mm)
     inside = plane[triangles].all(axis=1)
@@ -56,22 +62,22 @@ def _move(
     tets: NDArray[np.int32],
     nodes: NDArray[np.int64],
     heart: ImplicitHeart,
-    lattice_mm: float,
+    lattice_mm: NDArray[np.float64],
     shares: NDArray[np.float64],
     cosine: float,
 ) -> int:
     """Move nodes (k,) in place towards the edge; returns how many moved."""
     if not len(nodes):
         return 0
-    target = _edge(points[nodes], heart, lattice_mm)
-    target[np.linalg.norm(target - points[nodes], axis=1) > FARTHEST * lattice_mm] = np.nan
+    target = _edge(points[nodes], heart, lattice_mm[nodes])
+    target[np.linalg.norm(target - points[nodes], axis=1) > FARTHEST * lattice_mm[nodes]] = np.nan
     row = np.full(len(points), -1, np.int32)
     row[nodes] = np.arange(len(nodes))
     start, member = rings(tets, row, len(nodes))
     return int(_towards(points, tets, nodes, start, member, target, shares, cosine))
 
 
-def _edge(points_mm: NDArray[np.float64], heart: ImplicitHeart, lattice_mm: float) -> NDArray[np.float64]:
+def _edge(points_mm: NDArray[np.float64], heart: ImplicitHeart, lattice_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where, within the base plane, the wall's nearest surface is met from points (k, 3) mm near it, (k, 3); NaN if it is not."""
     assert heart.opening is not None
     normal = heart.opening.normal
@@ -82,7 +88,7 @@ def _edge(points_mm: NDArray[np.float64], heart: ImplicitHeart, lattice_mm: floa
         value = heart.parts(places)[rows, which]
         slope = np.empty_like(places)
         for axis in range(3):
-            shift = step * np.eye(3)[axis]
+            shift = step[:, None] * np.eye(3)[axis]
             slope[:, axis] = (heart.parts(places + shift)[rows, which] - heart.parts(places - shift)[rows, which]) / (2.0 * step)
         slope -= (slope @ normal)[:, None] * normal
         size = (slope**2).sum(axis=1)

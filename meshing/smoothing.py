@@ -35,14 +35,19 @@ Field = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 def smooth(
-    points_mm: NDArray[np.float64], tets: NDArray[np.int32], triangles: NDArray[np.int32], field: Field, lattice_mm: float
+    points_mm: NDArray[np.float64],
+    tets: NDArray[np.int32],
+    triangles: NDArray[np.int32],
+    field: Field,
+    lattice_mm: float | NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], int]:
     """Better places for the nodes (n, 3) mm of a mesh, and how many moves were made.
 
-    triangles (k, 3): the whole boundary; field: as in `meshing.stuffing.stuff`. No tetrahedron is inverted, and none becomes worse than
-    the worst round its nodes was. The result depends on the order of nodes and tetrahedra alone.
+    triangles (k, 3): the whole boundary; field: as in `meshing.stuffing.stuff`; lattice_mm: one, or one at each node (n,). No tetrahedron
+    is inverted, and none becomes worse than the worst round its nodes was. The result depends on the order of nodes and tetrahedra alone.
     """
     points = points_mm.copy()
+    lattice = np.broadcast_to(lattice_mm, len(points))
     normal, flat = _normals(points, triangles)
     surface = np.zeros(len(points), bool)
     surface[triangles] = True
@@ -56,7 +61,7 @@ def smooth(
             row = np.full(len(points), -1, np.int32)
             row[chunk] = np.arange(len(chunk))
             start, member = kernels.rings(tets, row, len(chunk))
-            places = _candidates(points[chunk], surface[chunk], normal[chunk], field, lattice_mm)
+            places = _candidates(points[chunk], surface[chunk], normal[chunk], field, lattice[chunk])
             moved += kernels.move(points, tets, chunk, start, member, places)
         total += moved
         if not moved:
@@ -79,14 +84,14 @@ def _normals(points: NDArray[np.float64], triangles: NDArray[np.int32]) -> tuple
 
 
 def _candidates(
-    points: NDArray[np.float64], surface: NDArray[np.bool_], normal: NDArray[np.float64], field: Field, lattice_mm: float
+    points: NDArray[np.float64], surface: NDArray[np.bool_], normal: NDArray[np.float64], field: Field, lattice_mm: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Places (k, c, 3) to try: in all directions inside, along the surface on it; NaN where the way back to the surface fails."""
     out = np.full((len(points), 14 * len(STEPS), 3), np.nan)
     around = np.array([d for d in product((-1.0, 0.0, 1.0), repeat=3) if sum(map(abs, d)) in (1.0, 3.0)])
     around /= np.linalg.norm(around, axis=1, keepdims=True)
-    steps = lattice_mm * np.array(STEPS)
-    out[~surface] = points[~surface, None] + (around[None] * steps[:, None, None]).reshape(-1, 3)
+    steps = lattice_mm[:, None] * np.array(STEPS)
+    out[~surface] = points[~surface, None] + (around * steps[~surface, :, None, None]).reshape(-1, out.shape[1], 3)
     if not surface.any():
         return out
     n = normal[surface]
@@ -96,14 +101,14 @@ def _candidates(
     two = np.cross(n, one)
     angle = np.arange(8) * (np.pi / 4.0)
     tangent = np.cos(angle)[:, None] * one[:, None] + np.sin(angle)[:, None] * two[:, None]
-    place = points[surface, None, None] + tangent[:, None] * steps[:, None, None]
-    place = place.reshape(len(n), len(steps) * len(angle), 3)
+    place = points[surface, None, None] + tangent[:, None] * steps[surface, :, None, None]
+    place = place.reshape(len(n), len(STEPS) * len(angle), 3)
     ways = np.repeat(n[:, None], place.shape[1], axis=1)
     value = field(place.reshape(-1, 3)).reshape(place.shape[:2])
     for _ in range(2):
         # the field is about the signed distance, so one step along the normal nearly lands on the surface
         place = place - value[..., None] * ways
         value = field(place.reshape(-1, 3)).reshape(place.shape[:2])
-    place[np.abs(value) > OFF_SURFACE * lattice_mm] = np.nan
+    place[np.abs(value) > OFF_SURFACE * lattice_mm[surface, None]] = np.nan
     out[surface, : place.shape[1]] = place
     return out

@@ -34,12 +34,15 @@ Field = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 @dataclass(frozen=True)
 class Stuffed:
     """points (n, 3) mm, positive tets (m, 4) int32; on_surface (n,): every boundary face has three such points; missed_mm (k, 3): centres
-    of lattice tetrahedra that lie inside but have no vertex there (a wall thinner than the lattice)."""
+    of lattice tetrahedra that lie inside but have no vertex there (a wall thinner than the lattice); cell_mm (n,), missed_cell_mm (k,): the
+    lattice constant at those places."""
 
     points: NDArray[np.float64]
     tets: NDArray[np.int32]
     on_surface: NDArray[np.bool_]
     missed_mm: NDArray[np.float64]
+    cell_mm: NDArray[np.float64]
+    missed_cell_mm: NDArray[np.float64]
 
 
 def stuff(field: Field, low_mm: NDArray[np.float64], high_mm: NDArray[np.float64], lattice_mm: float) -> Stuffed:
@@ -61,7 +64,7 @@ def stuff(field: Field, low_mm: NDArray[np.float64], high_mm: NDArray[np.float64
         raise RunFailed(f"nothing lies inside the surface at a lattice constant of {lattice_mm:g} mm")
     nx, ny, nz = (int(n) for n in shape)
     first, second, slots = kernels.cut_edges(sign, nx, ny, nz)
-    fraction = _roots(field, points[first], points[second], value[first], value[second])
+    fraction = roots(field, points[first], points[second], value[first], value[second])
     cut_points = points[first] + fraction[:, None] * (points[second] - points[first])
     row, vertices, cuts = kernels.edge_table(first, second, slots, len(points))
     kernels.warp(sign, points, vertices, cuts, first, second, fraction, cut_points, float(ALPHA_LONG), float(ALPHA_SHORT))
@@ -71,10 +74,10 @@ def stuff(field: Field, low_mm: NDArray[np.float64], high_mm: NDArray[np.float64
     missed = centres[field(centres) < -MISSED_DEPTH * lattice_mm]
     used = kernels.compress(tets, len(points))
     on_surface = np.concatenate([sign == 0, np.ones(len(cut_points), bool)])
-    return Stuffed(points[used], tets, on_surface[used], missed)
+    return Stuffed(points[used], tets, on_surface[used], missed, np.full(len(used), lattice_mm), np.full(len(missed), lattice_mm))
 
 
-def _roots(
+def roots(
     field: Field, p: NDArray[np.float64], q: NDArray[np.float64], inside_p: NDArray[np.float64], inside_q: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Where the field vanishes on each segment p-q, as a fraction (n,): regula falsi with the Illinois weights, the bracket kept."""
