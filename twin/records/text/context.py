@@ -62,10 +62,11 @@ _ABSENT_PRE = _scope(
     r"|demonstrate|meet criteria for|suggest|identified as)|without|den(?:y|ies|ied|ying)|"
     r"negative for|free (?:of|from)|absence of|never (?:had|has|experienced|developed)?|neither|nor|ruled out (?:for"
     r"|an? )?|excluded?s? (?=an? )|lack of|none of|nil|declin\w+|refus\w+|"
+    r"rather than|as opposed to|(?<!or )not(?: an?)?(?: known)?(?= ?$)|"
     r"did not (?:have|show|reveal|demonstrate|identify)|does not (?:have|show|meet criteria for)|has not (?:had"
     r"|developed)|no (?:evidence|history|signs?|features?|suggestion|documentation|recurrence|further|known) (?:of"
     r"|for)?)(?!\w)",
-    rf"{_VERBS}|\b(?:but|with|who|which|secondary to|due to|because|after|following|now|currently)\b|:|\band (?={_AFFIRMS}\b)"
+    rf"{_VERBS}|\b(?:but|with|who|which|secondary to|due to|because|after|following|since|now|currently)\b|:|\band (?={_AFFIRMS}\b)"
     rf"|,\s*(?={_AFFIRMS}\b)| [-–—] ",
 )
 _ABSENT_POST = re.compile(
@@ -73,10 +74,10 @@ _ABSENT_POST = re.compile(
     r"|was|were|has been|have been|had been)\s+)?(?:now\s+|also\s+|considered\s+|thought\s+|felt\s+|deemed\s+"
     r"|very\s+|reliably\s+|formally\s+)*"
     r"(?:absent|not (?:seen|identified|detected|present|demonstrated|observed|found|evident|inducible|induced"
-    r"|noted|confirmed|documented|visible|visuali[sz]ed|shown|suspected|likely)|(?<!be )excluded|(?<!be )ruled out"
+    r"|noted|confirmed|documented|visible|visuali[sz]ed|shown|suspected|likely|in place|in situ|fitted|implanted)|no longer inducible|(?<!be )excluded|(?<!be )ruled out"
     r"|"
     r"(?:highly |very |less )?unlikely|less likely|negative|denied|non-?inducible)\b"
-    r"|\s*[:=]\s*(?:no\b|none\b|nil\b|negative\b|absent\b|denied\b|not seen\b)|\s*\(\s*(?:-|–|no|none|negative)\s*\)|-free\b",
+    r"|\s*burden(?: of| is| was)?\s*[:=]?\s*(?:0(?!\.\d)|nil|none|zero)\b|\s*[:=]\s*(?:no\b|none\b|nil\b|negative\b|absent\b|denied\b|not seen\b)|\s*\(\s*(?:-|–|no|none|negative)\s*\)|-free\b",
     _I,
 )
 _POSSIBLE_PRE = _scope(
@@ -97,7 +98,7 @@ _POSSIBLE_PRE = _scope(
 _POSSIBLE_POST = re.compile(
     r"\b(?:(?:can(?:not|'t| not)|could not|has not|have not) (?:be(?:en)? )?(?:entirely |fully |completely "
     r"|reliably |definitely )?(?:excluded?|ruled out)|not (?:been )?(?:excluded|ruled out)|(?:is|was|are"
-    r"|were|be|been) (?:strongly |also )?"
+    r"|were|be|been|felt|thought|considered|judged) (?:to be )?(?:strongly |also |more |most )*"
     r"(?:suspected|possible|probable|likely|questionable|equivocal|uncertain|queried)|is (?:in|on) the differential"
     r"|remains? (?:a possibility|possible|in the differential|uncertain)|in question|versus|vs)(?!\w)|\b(?:likely"
     r"|probable|possible|suspected|questionable)\s*$|\s*\(\s*\?\s*\)|\s*\?(?=\s|$)",
@@ -114,13 +115,16 @@ _OCCUR = re.compile(r"\s+(?:\w+ ){0,3}(?:occur|recur|develop|happen|persist|aris
 _PLAN = re.compile(
     r"\b(?:would be|plan(?:s|ned|ning)?|schedul\w+|recommend\w*|advis\w+|consider(?:ed|ing|ation)?|candidate for"
     r"|candidacy|referr(?:ed|al) (?:\w+ )?for|listed for|await\w*|indicat(?:ed|ion for)|discuss\w*|offer\w*"
-    r"|propos\w*|to undergo|"
+    r"|propos\w*|to undergo|deci\w+ (?:on|about|whether|regarding|for)|"
     r"will (?:undergo|have|be|need|require)|eligib\w+|evaluation for|work-?up for|booked for|upgrade to"
     r"|may (?:need|require|be)|might (?:need|be)|should (?:be|undergo|have|receive)|need for|potential)\b",
     _I,
 )
+_CONDITION = re.compile(r"\s+(?:if|in case|only if|once|should|unless|when|regardless|either way)\b", _I)
+_BOX = re.compile(r"\s*(?:\[\s*\]|[☐])\s*")
+_ANSWER_NO = re.compile(r"\s*\?\s*(?:A(?:nswer)?\s*[:.]\s*)?(?:no|none|nil|never|nope|not|den(?:y|ies|ied))\b", _I)
 _IMPLANTED = re.compile(
-    r"\b(?:in situ|in place|(?<!be )implanted|interrogat\w*|shocks?|discharges?|carrier|recipient|bearer"
+    r"\b(?:in situ|in place|(?<!be )implanted|interrogat\w*|shocks?|(?<!before )(?<!at )(?<!on )(?<!to )discharges?|carrier|recipient|bearer"
     r"|paced|since|check|follow-?up|generator|lead)\b",
     _I,
 )
@@ -139,6 +143,8 @@ _PREVIOUS = _scope(
     r",|;|\b(?:now|currently|today|with|is|are|presents?|presented|new|recurrent)\b",
 )
 _UNDERWENT = _scope(r"\b(?:underwent|had undergone|has undergone)\b", r"[,;]|\b(?:today|now)\b")
+_SINCE = re.compile(r"\bsince\s+(?:(?:his|her|the|an?|that|this|last|first|second|third|latest|previous|index|VT|VF|repeat|redo)\s+){0,3}$", _I)
+_AFTER = re.compile(r"\b(?:after|following)\s+(?:(?:his|her|the|an?|last|first|second|third|latest|index|VT|VF|repeat|redo)\s+){1,3}$", _I)
 _DATE = re.compile(
     r"\b(?:in|on|of|since|during)?\s*(?:early |late |mid-?)?(?:(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct"
     r"|nov|dec)\w*\.?\s+)?(?:19|20)\d\d\b|"
@@ -180,7 +186,7 @@ def status(text: str, mention: Mention, clause: tuple[int, int], kind: str = "")
     """
     before, after = text[clause[0] : mention.start], text[mention.end : clause[1]]
     concept = mention.concept
-    if _FAMILY_NONE.search(before):
+    if _FAMILY_NONE.search(before) or _BOX.match(before) or _ANSWER_NO.match(text[clause[1] :]):
         return "absent"
     if _open(_FAMILY_PRE, before) or _FAMILY_POST.match(after):
         return "absent" if _open(_ABSENT_PRE, before, after) else "family"
@@ -204,6 +210,8 @@ def _doubt(before: str, after: str, concept: str) -> str | None:
         return "possible"
     if _open(_ABSENT_PRE, before, after) or _near(_ABSENT_POST, after):
         return "absent"
+    if concept in TREATMENTS and _CONDITION.match(after):
+        return "hypothetical"
     if (
         concept in TREATMENTS
         and not _IMPLANTED.search(before[-25:] + "#" + after[:40])
@@ -223,7 +231,9 @@ def _past(text: str, mention: Mention, clause: tuple[int, int], before: str, aft
     lasting = mention.concept == "af" and re.search(r"\b(?:paroxysmal|persistent|permanent|chronic)\s*$", before, _I)
     if (_open(_HISTORY_OF, before) and not lasting) or _open(_PREVIOUS, before):
         return True
-    if mention.concept == "ablation" and kind != "ep" and _open(_UNDERWENT, before):
+    if _SINCE.search(before):
+        return True
+    if mention.concept == "ablation" and kind != "ep" and (_open(_UNDERWENT, before) or _AFTER.search(before)):
         return True
     # a date right after ("in 2011", "(2018)") or before ("2011:", "In 2011 he had")
     near = re.split(r"[;]|\b(?:now|currently|today)\b", after, maxsplit=1)[0][:60]
@@ -263,8 +273,8 @@ def _open_plan(before: str) -> bool:
     plans = list(_PLAN.finditer(before))
     if not plans:
         return False
-    # "considered for an ICD" is a plan for it, "discussed surgery for" is not
-    rest = re.sub(r"^\s*for\b", "", before[plans[-1].end() :])
+    # "considered for an ICD", "consider her for an ICD" and "Plan: ICD" are plans for it, "discussed surgery for" is not
+    rest = re.sub(r"^\s*(?::|(?:(?:him|her|them|this \w+) )?for\b)", "", before[plans[-1].end() :])
     return not re.search(r"[,;:]|\b(?:because|for|after|due to)\b", rest)
 
 

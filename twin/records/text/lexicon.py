@@ -15,14 +15,14 @@ _CM = r"(?:cardiomyopathy|cardiomyopathies|\bCM\b)"
 
 # (?-i:...) keeps abbreviations case-sensitive where the small word means something else
 _PATTERNS: dict[str, str] = {
-    "nsvt": r"\bNSVTs?\b|\bnon-?\s?sustained\s+(?:(?:monomorphic|polymorphic)\s+)?(?:VT\b|ventricular tachycardias?)",
+    "nsvt": r"\bNSVTs?\b|\bnon-?\s?sustained\s+(?=(?:or|and|nor)\s+sustained\b)|\bnon-?\s?sustained\s+(?:(?:monomorphic|polymorphic)\s+)?(?:VT\b|ventricular tachycardias?)",
     "electrical_storm": r"\b(?:electrical|VT|VF|arrhythmi[ac]c?|ventricular tachycardia|ventricular)\s+storms?\b",
-    "vt": r"(?-i:\bs?m?p?VTs?\b)|\bventricular tachycardias?\b",
+    "vt": r"(?-i:\bs?m?p?VTs?\b)|\bventricular tachycardias?\b|(?<!non-)(?<!non )\bsustained\s+(?=(?:or|and|nor)\s+non-?\s?sustained\b)",
     "vf": r"(?-i:\bVF\b)|\bventricular fibrillation\b|\bv-?fib\b",
-    "syncope": r"(?<!near-)(?<!near )(?<!pre-)(?<!pre )\bsyncop(?:e|es|al)\b|\bblack-?outs?\b|\bTLOC\b|\btransient loss of consciousness\b"
+    "syncope": r"(?<!near-)(?<!near )(?<!pre-)(?<!pre )\bsyncop(?:e|es|al)\b|\bblack-?outs?\b|(?-i:\bT?LOC\b)|\b(?:transient )?loss of consciousness\b"
     r"|\bfainted\b",
-    "cardiac_arrest": r"\bcardiac arrests?\b|\bOHCA\b|\baborted (?:sudden (?:cardiac )?death|SCD)\b|\bVF[- ]arrests?\b|\bresuscitated\b",
-    "scd": r"\bsudden (?:unexplained |unexpected )?(?:cardiac )?deaths?\b|(?-i:\bSCD\b)|\bdied suddenly\b|\bsudden arrhythmic death\b",
+    "cardiac_arrest": r"\bcardiac arrests?\b|\bOHCA\b|\baborted (?:sudden (?:cardiac )?death|SCD)\b|\bVF[- ]arrests?\b|\bresuscitated\b|(?-i:\bROSC\b)|\bbystander CPR\b",
+    "scd": r"\bsudden (?:unexplained |unexpected )?(?:cardiac )?deaths?\b|(?-i:\bSCD\b)|\bdied suddenly\b|\bdropped dead\b|\bsudden arrhythmic death\b",
     "af": r"(?-i:\bP?AF\b)|\ba-?fib\b|\batrial fibrillation\b",
     "mi": r"(?-i:\b[AN]?MIs?\b)|\b(?:N?STEMI)\b|\bmyocardial infarct(?:ion|ions|s)?\b|\bheart attacks?\b|\binfarct(?:ion"
     r"|ions|s)?\b|\bpost-?\s?MI\b",
@@ -36,7 +36,7 @@ _PATTERNS: dict[str, str] = {
     "pericardial_effusion": r"\bpericardial (?:effusions?|fluid)\b|(?<!pleural )\beffusion\b",
     "icd": r"(?-i:\b[SE]?V?-?ICDs?\b)|\bCRT-?D\b|\bdefibrillators?\b|\bcardioverter[- ]defibrillators?\b",
     "ablation": r"\bablat(?:ion|ions|ed)\b",
-    "hf": r"\bheart failure\b|\bHF(?:r|p|mr|imp)?EF\b|(?-i:\bCHF\b)|(?-i:\bCCF\b)|(?-i:\bHF\b)|\bcardiac failure\b",
+    "hf": r"\bheart failure\b|\bHF(?:r|p|mr|imp)?EF\b|(?-i:\b[AC]D?HF\b)|(?-i:\bCCF\b)|(?-i:\bHF\b)|\bcardiac failure\b",
     "diabetes": r"\bdiabet(?:es|ic)\b|\b(?:T[12])DM\b|\bDM\s?[12I]+\b|(?-i:\bI?DDM\b)|(?-i:\bN?IDDM\b)|(?-i:\bDM\b)",
     "copd": r"\bCOPD\b|\bchronic obstructive (?:pulmonary|airways?|lung) disease\b",
     "hypertension": r"\bhypertension\b|\bhypertensive\b|\bHTN\b|\bhigh blood pressure\b",

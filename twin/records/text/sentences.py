@@ -8,14 +8,14 @@ from collections.abc import Iterator
 _ABBREVIATION = re.compile(
     r"(?:\b(?:dr|mr|mrs|ms|prof|vs|approx|ca|e\.g|i\.e|st|resp|incl|fig|max|min|est|b\.i\.d|o\.d)|\b[A-Za-z])\.$", re.I
 )
-_END = re.compile(r"[.!?](?=\s|$)|;|\n\s*\n|\n\s*(?=[-*•]|[A-Z][A-Za-z /]{1,30}:)|\n(?=\s*[A-Z])")
+_END = re.compile(r"[.!?](?=\s|$)|;|\n\s*\n|\n\s*(?=[-*•]|[A-Z][A-Za-z /]{1,30}:)|\n(?=\s*[A-Z])|(?=\[[ xX✓]?\]|[☐☑☒])|\||\t")
 _LONGEST = 1200
 """Characters: the context of a mention is near it, and the time that a text takes must grow with its length only."""
 _TURN = re.compile(r"\b(?:but|however|although|though|whereas|while|yet|except(?: for)?|apart from|aside from|other than|despite)\b", re.I)
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of each sentence: ends at full stops that are not abbreviations or decimals, at semicolons, at new paragraphs."""
+    """Yield (start, end) of each sentence: ends at full stops that are not abbreviations or decimals, semicolons, paragraphs, boxes to tick."""
     start = 0
     for match in _END.finditer(text):
         if match.group().startswith(".") and _ABBREVIATION.search(text[max(start, match.start() - 8) : match.end()]):

@@ -111,6 +111,8 @@ def _is_ef(masked: str, span: Span, head: int, weak: bool) -> bool:
         return False
     if _NOT_EF.match(masked[span.end :]) or _REGURGITANT.search(masked[: span.start]):
         return False
+    if not span.has_unit and re.match(r"\)\s", masked[span.end :]) and masked.count("(", 0, span.start) == masked.count(")", 0, span.start):
+        return False  # the number of an item in a list
     gap = masked[head : span.start] if span.start >= head else masked[span.end : head]
     if span.start < head:  # "a 35 % ejection fraction", "35 % (EF)"
         return len(gap) < 25 and span.has_unit and not re.search(r"[.;,]", gap)
@@ -172,14 +174,17 @@ def derived_lvef(text: str) -> tuple[float, int, int] | None:
     return 100 * ejected / full, min(diastolic.start(), other.start()), max(diastolic.end(), other.end())
 
 
-_ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4, "1": 1, "2": 2, "3": 3, "4": 4}
-_CLASS = r"(?:IV|III|II|I|[1-4])"
+_ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4, "1": 1, "2": 2, "3": 3, "4": 4, "ONE": 1, "TWO": 2, "THREE": 3, "FOUR": 4}
+_CLASS = r"(?:IV|III|II|I|[1-4]|one\b|two\b|three\b|four\b)"
 _NYHA = re.compile(
     rf"\b(?:NYHA|New York Heart Association)\W*(?:functional\s+)?(?:class|stage|FC)?\W*(?:was|is|of|now|currently"
     rf"|:)?\s*({_CLASS})[ab]?(?:\s*(?:-|–|/|to|or)\s*({_CLASS})[ab]?)?(?![\w%.]*\d)"
     rf"|\b(?:functional\s+)?class\s+({_CLASS})[ab]?(?:\s*(?:-|–|/|to|or)\s*({_CLASS})[ab]?)?\s*\(?(?:NYHA"
     rf"|heart failure|symptoms|dyspn|\(NYHA)"
-    rf"|\bfunctional class\W*({_CLASS})\b(?:\s*(?:-|–|/|to|or)\s*({_CLASS})\b)?",
+    rf"|\bfunctional class\W*({_CLASS})\b(?:\s*(?:-|–|/|to|or)\s*({_CLASS})\b)?"
+    # a class in Roman numerals without a name is NYHA's unless something else has classes there
+    r"|(?<!CCS )(?<!illip )(?<!ildren )(?<!ugh )(?<!WHO )(?<!anadian )(?-i:\b[Cc]lass (IV|III|II|I)(?:\s?[-–/]\s?(IV|III|II|I))?\b)"
+    r"(?!\s*(?:anti|drug|agent|indication|recommend|evidence|effect|obesity|angina|[ABC]\b|\())",
     re.I,
 )
 _LATER_CLASS = re.compile(
@@ -194,12 +199,12 @@ def nyha(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[int] | None,
     dated: list[tuple[list[int], tuple[int, int]]] = []
     for start, end in spans:
         for match in _NYHA.finditer(text, start, end):
-            first, second = next((match[i], match[i + 1]) for i in (1, 3, 5) if match[i])
+            first, second = next((match[i], match[i + 1]) for i in (1, 3, 5, 7) if match[i])
             low = _ROMAN[first.upper()]
             high = _ROMAN[second.upper()] if second else low
             near = re.split(r"[,;]", text[start : match.start()])[-1]
             tail = text[match.end() : min(end, match.end() + 60)]
-            if _HYPOTHETICAL.search(near) or _FAMILY.search(near):
+            if _HYPOTHETICAL.search(near) or _FAMILY.search(near) or re.match(r"\s+not\b", tail):
                 continue
             later = _LATER_CLASS.search(text, match.end(), end)
             moved = second and re.search(r"\bfrom\b[^,;]{0,25}$", text[start : match.start()], _I) and re.search(r"\bto\b", match.group())
@@ -256,7 +261,7 @@ def scar_percent(text: str, spans: Sequence[tuple[int, int]]) -> tuple[float | N
         for span in percents(text, start, end):
             before, after = text[start : span.start], text[span.end : end]
             if _NOT_EXTENT.match(after) or re.search(
-                r"\b(?:EF|ejection fraction|transmurality|threshold|SD)\W*(?:\w+\W+){0,2}$", before, _I
+                r"\b(?:EF|ejection fraction|transmurality|threshold|SD)\W*(?:\w+\W+){0,2}$|(?:mural|endocardial|epicardial)\W{0,3}$", before, _I
             ):
                 continue
             if (
