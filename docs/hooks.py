@@ -127,35 +127,45 @@ def _class(node: ast.ClassDef) -> str:
 
 
 def validation(records: list[dict[str, Any]]) -> str:
-    """The page of `vtwin verify -o docs/validation`: value, reference, tolerance and source of every check, by room."""
+    """The page of `vtwin verify -o docs/validation`: an overview, then every check by room, and its sources."""
     passed = sum(bool(r["passed"]) for r in records)
     lines = ["# Validation", "", "Made from the output of `vtwin verify`; the same command makes every number again.", ""]
-    lines += (
-        [f"{passed} of {len(records)} checks pass.", ""]
-        if records
-        else ["No records here: `vtwin verify -o docs/validation` makes them.", ""]
-    )
-    rooms = dict.fromkeys(str(r["name"]).split("/")[0] for r in records)
-    missing = [room for room in _rooms() if room not in rooms]
-    if records and missing:
-        lines += [f"Not in these records: {', '.join(missing)}. `vtwin verify NAME` runs them.", ""]
-    for room in rooms:
-        mine = [r for r in records if str(r["name"]).split("/")[0] == room]
-        lines += [f"## {room}", "", f"{sum(bool(r['passed']) for r in mine)} of {len(mine)} pass.", ""]
-        lines += ["| check | value | reference | tolerance | passed | source |", "|---|---|---|---|---|---|"]
-        for r in mine:
-            cells = [f"`{r['name']}`", f"{_number(r['value'])} {r.get('unit', '')}", _number(r["reference"]), _number(r["tolerance"])]
-            cells += ["yes" if r["passed"] else "**no**", str(r.get("source", ""))]
-            lines.append("| " + " | ".join(c.replace("|", "\\|").replace("\n", " ").strip() for c in cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
+    if not records:
+        return "\n".join([*lines, "No records here: `vtwin verify -o docs/validation` makes them.", ""])
+    rooms = _rooms()
+    kept = {room: [r for r in records if str(r["name"]).split("/")[0] == room] for room in rooms}
+    lines += [f"{passed} of {len(records)} checks pass.", "", "| room | what is checked | passed |", "|---|---|---|"]
+    for room, what in rooms.items():
+        share = (
+            f"{sum(bool(r['passed']) for r in kept[room])} of {len(kept[room])}" if kept[room] else f"not run here: `vtwin verify {room}`"
+        )
+        lines.append(f"| {f'[{room}](#{room})' if kept[room] else room} | {_safe(what)} | {share} |")
+    for room, mine in kept.items():
+        if mine:
+            lines += ["", f"## {room}", "", _safe(rooms[room]), "", *_checks(mine)]
+    return "\n".join(lines) + "\n"
 
 
-def _rooms() -> list[str]:
-    """Every room of checks that the program has, read from its registry without importing it."""
+def _checks(records: list[dict[str, Any]]) -> list[str]:
+    """The table of a room, what failed first, and under it the sources, each once."""
+    sources = list(dict.fromkeys(str(r.get("source", "")) for r in records))
+    lines = ["| check | value | reference | tolerance | passed | source |", "|---|---|---|---|---|---|"]
+    for r in sorted(records, key=lambda r: bool(r["passed"])):
+        name = str(r["name"]).split("/", 1)[-1].replace("/", " / ").replace("_", "_<wbr>")
+        cells = [name, f"{_number(r['value'])} {r.get('unit', '')}", _number(r["reference"]), _number(r["tolerance"])]
+        cells += ["yes" if r["passed"] else "**no**", str(sources.index(str(r.get("source", ""))) + 1)]
+        lines.append("| " + " | ".join(c.replace("|", "\\|").replace("\n", " ").strip() for c in cells) + " |")
+    return [*lines, "", "Sources:", "", *(f"{k}. {_safe(' '.join(source.split()))}" for k, source in enumerate(sources, 1))]
+
+
+def _rooms() -> dict[str, str]:
+    """Every room of checks that the program has, with the first sentence of its module, read without importing it."""
     tree = ast.parse((ROOT / "planners" / "app" / "checks.py").read_text(encoding="utf-8"))
     found = next(n.value for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "VERIFY")
-    return list(ast.literal_eval(found))
+    modules = ast.literal_eval(found)
+    paths = {room: ROOT / Path(*module.split(".")).with_suffix(".py") for room, module in modules.items()}
+    texts = {room: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for room, path in paths.items()}
+    return {room: " ".join(text.split("\n\n")[0].split()).removeprefix(f"`vtwin verify {room}`: ") for room, text in texts.items()}
 
 
 def _number(value: Any) -> str:

@@ -147,10 +147,15 @@ def test_the_reference_holds_every_public_function() -> None:
     numbers = hooks["parameters"]()
     assert "Labelle & Shewchuk" in numbers
     assert numbers.count("\n|") > 60
-    record = {"name": "a/b", "value": 1.0, "unit": "ms", "reference": 1, "tolerance": 0.1, "passed": False, "source": "x|y"}
-    made = hooks["validation"]([record])
-    assert "0 of 1 checks pass" in made
-    assert "| `a/b` | 1 ms | 1 | 0.1 | **no** | x\\|y |" in made
+    good = {"name": "ecg/b_c", "value": 1.0, "unit": "ms", "reference": 1, "tolerance": 0.1, "passed": True, "source": "x|y"}
+    bad = {**good, "name": "ecg/d/e", "passed": False, "source": "z"}
+    made = hooks["validation"]([good, bad, {**bad, "name": "ecg/f"}])
+    assert "1 of 3 checks pass" in made
+    assert "| [ecg](#ecg) |" in made
+    assert "not run here: `vtwin verify ionic`" in made
+    assert "| b_<wbr>c | 1 ms | 1 | 0.1 | yes | 1 |" in made
+    assert made.index("| d / e | 1 ms | 1 | 0.1 | **no** | 2 |") < made.index("| b_<wbr>c"), "what failed comes first"
+    assert made.endswith("1. x|y\n2. z\n")
 
 
 def test_the_site_builds_without_warnings_and_asks_for_nothing(tmp_path: Path) -> None:
