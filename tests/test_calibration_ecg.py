@@ -10,6 +10,7 @@ import pytest
 from meshing.anatomy import complete
 from meshing.sites import landmarks, pacing_sites
 from planners.calibration import calibrate
+from planners.calibration.finer import FinerForward
 from planners.calibration.line import recovery_of, register_map
 from solvers.ecg import LeadField, lead_matrix
 from solvers.eikonal.forward import EikonalForward
@@ -149,3 +150,16 @@ def test_the_two_velocities_of_a_tissue_go_together() -> None:
     fixed = prior_covariance(np.array([0.01, 0.01]))
     assert fixed[0, 1] == 0.0
     assert len(names) == 4
+
+
+def test_no_torso_is_made_where_the_map_measured_recovery(
+    heart: HeartMesh, paced: tuple[int, np.ndarray, np.ndarray, LeadField], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, arrival, beat, _ = paced
+    lv = heart.surface_nodes("lv_endo")
+    monkeypatch.setattr(FinerForward, "worth_it", staticmethod(lambda mesh: False))
+    monkeypatch.setattr(LeadField, "in_torso", lambda *_: pytest.fail("the torso's lead field is not needed"))
+    patient = replace(_mapped(heart, arrival, ari_ms=np.full(len(lv), 280.0)), ecg=Evidence(_strip(beat), "ecg.csv"))
+    found = calibrate(heart, patient, {}, 0, lambda line: None)
+    assert "measured activation-recovery intervals" in found.unknowns["apd/mean_ms"]["set_by"]
+    assert found.ecg is not None

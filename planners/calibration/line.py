@@ -261,7 +261,7 @@ def calibrate(
         mesh = without_infarct(mesh)
     forward = EikonalForward(mesh)
     leads = LeadField(mesh, electrodes(mesh))
-    in_torso = LeadField.in_torso(mesh) if patient.ecg is not None else None
+    in_torso = LeadField.in_torso(mesh) if _needs_torso(patient) else None
     registration = None
     points = lat = bipolar = np.zeros(0)
     numbers: dict[str, Any] = {"map_points": 0}
@@ -344,12 +344,21 @@ def _by_ecg(fit: VelocityFit, column: int) -> str:
     return "QRS (shape and duration), no map" if width < IDENTIFIED else "mostly the prior: the ECG says little about it"
 
 
+def _needs_torso(patient: Patient) -> bool:
+    """Whether leads of a realistic size are asked for: to find sites without a map, or recovery where no map measured it."""
+    return patient.ecg is not None and _measured_intervals(patient) < LEAST_INTERVALS
+
+
+def _measured_intervals(patient: Patient) -> int:
+    return int(np.isfinite(patient.eam.value.ari_ms).sum()) if patient.eam is not None else 0
+
+
 def recovery_of(mesh: HeartMesh, in_torso: LeadField | None, arrival_ms: Array, patient: Patient, points_mm: Array) -> Recovery | None:
     """Action-potential durations from the map's recovery intervals where it has enough, else from the T wave; None without either."""
-    interval = patient.eam.value.ari_ms if patient.eam is not None else np.zeros(0)
-    if np.isfinite(interval).sum() >= LEAST_INTERVALS:
+    if patient.eam is not None and _measured_intervals(patient) >= LEAST_INTERVALS:
         _, near = cKDTree(mesh.points_mm).query(points_mm)
-        return from_intervals({name: mesh.coordinates[name][near] for name in ("transmural", "apicobasal")}, interval)
+        at = {name: mesh.coordinates[name][near] for name in ("transmural", "apicobasal")}
+        return from_intervals(at, patient.eam.value.ari_ms)
     if patient.ecg is None or in_torso is None:
         return None
     return _recovery(mesh, in_torso, arrival_ms, patient.ecg.value)
