@@ -98,7 +98,7 @@ def plan(story: Story) -> dict[str, bytes]:
     outer, inner = camera(mesh), camera(mesh, from_behind=True)
     marks = _marks(story)
     glass = _surface(mesh, ("epi",), np.full((mesh.n_points, 3), 0.75), 0.18)
-    endo = _surface(mesh, ("lv_endo", "rv_endo"), colours)
+    endo = _surface(mesh, ("lv_endo", "rv_endo", "base"), colours)
     inside = _facing(_surface(mesh, ("lv_endo",), colours), inner)
     sites = [sphere(np.asarray(p, float), 2.2, SITE) for p in _inducing_sites(story)]
     return {
@@ -111,7 +111,7 @@ def circuit(story: Story, shown: Circuit) -> bytes:
     """One circuit through a clear outer wall: its path, its isthmus thicker, entrance and exit; PNG bytes."""
     mesh = story.calibration.twin.mesh
     glass = _surface(mesh, ("epi",), np.full((mesh.n_points, 3), 0.75), 0.18)
-    endo = _surface(mesh, ("lv_endo", "rv_endo"), tissue_colours(mesh))
+    endo = _surface(mesh, ("lv_endo", "rv_endo", "base"), tissue_colours(mesh))
     marks = [
         tube(np.asarray(line, float), radius, CIRCUIT) for line, radius in ((shown.path_mm, 0.8), (shown.isthmus_mm, 1.8)) if len(line) > 2
     ]
