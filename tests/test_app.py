@@ -162,6 +162,16 @@ def test_dry_run_checks_and_estimates_and_leaves_nothing(case: Path, capsys: pyt
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("command", ["calibrate", "induce", "mesh"])
+def test_dry_runs_of_single_stages_leave_nothing(command: str, case: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = case / ("labels.nrrd" if command == "mesh" else "case.toml")
+    assert run([command, str(source), "-o", str(tmp_path / "out"), "--dry-run", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["nodes"] > 5000
+    assert "outcome" not in value["stages"]
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_line_imports_nothing_heavy() -> None:
     heavy = ("vtk", "vtkmodules", "pyvista", "torch", "numba", "scipy", "SimpleITK")
     code = f"import sys, planners.app.cli; print([m for m in {heavy} if m in sys.modules])"

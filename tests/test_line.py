@@ -56,6 +56,17 @@ def _cut(finished: Path, to: Path, kept: int) -> Path:
     return to
 
 
+def test_induce_takes_the_folder_of_a_plan(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["induce", str(finished), "-o", str(tmp_path / "again")]) == 0
+    plan, alone = (json.loads(path.read_text()) for path in (finished / "plan.json", tmp_path / "again" / "inductions.json"))
+    assert alone["inductions"] == plan["inductions"]
+    assert run(["induce", str(finished), "-o", str(tmp_path / "none"), "--dry-run"]) == 0
+    assert not (tmp_path / "none").exists()
+    for wrong in (tmp_path / "again", tmp_path):
+        assert run(["induce", str(wrong), "-o", str(tmp_path / "none")]) == 2
+    assert "holds no run of vtwin" in capsys.readouterr().err
+
+
 def test_the_plan_follows_its_schema(finished: Path) -> None:
     schema = json.loads(Path(planners.schema.__file__).with_name("plan.schema.json").read_text())
     jsonschema.validate(json.loads(_plan(finished)), schema)

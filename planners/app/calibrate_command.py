@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import numba
 from numpy.typing import NDArray
 
 from planners.app import expect_calibration
+from planners.app.clinical import clinical_twin
 from planners.app.console import Console
+from planners.app.dry_run import dry_run
 from planners.app.evidence import gather
-from planners.app.output import claim, finish
+from planners.app.output import check, claim, finish
 from planners.app.pipeline import Line
 from planners.calibration import Calibration
 from planners.calibration.members import SAMPLERS, ensemble_posterior
@@ -24,7 +27,7 @@ from twin.run import RunRecord
 from twin.stages import Stages
 
 
-def calibrate(path: Path, out: Path, console: Console, *, sampler: str, seed: int, fresh: bool) -> int:
+def calibrate(path: Path, out: Path, console: Console, *, sampler: str, seed: int, fresh: bool, dry: bool = False) -> int:
     """Write posterior.json, samples.npz and calibration.png; status 3 if an [expect] about calibration was missed."""
     if sampler not in SAMPLERS:
         raise InputError("command line", "--sampler", f"{sampler!r} is not known", f"use {' or '.join(SAMPLERS)}")
@@ -32,9 +35,16 @@ def calibrate(path: Path, out: Path, console: Console, *, sampler: str, seed: in
     settings = {"edge_mm": case.edge_mm, "tissue": dict(case.tissue), "accept": list(case.accept), "sampler": sampler}
     inputs = case.inputs()
     identity = {"command": "calibrate", "seed": seed, "inputs": inputs, "settings": settings}
+    if dry:
+        check(out, identity, fresh)
+        with tempfile.TemporaryDirectory() as folder:
+            patient = gather(case, Path(folder), lambda line: console.progress(f"  {line}"))
+            return dry_run(case, patient, console, last="registration and tissue")
     if claim(out, identity, fresh):
         console.progress(f"{out} holds this run: finished stages are reused")
     patient = gather(case, out / "stages", lambda line: console.progress(f"  {line}"))
+    informed = clinical_twin(case, patient, console.progress)
+    case = informed.case(case)
     line = Line(Stages(out / "stages", console.progress), console, seed, numba.get_num_threads())
     mesh = line.mesh(patient, case.edge_mm)
     found = line.calibration(mesh, patient, case)
@@ -51,7 +61,7 @@ def calibrate(path: Path, out: Path, console: Console, *, sampler: str, seed: in
     write_npz(out / "samples.npz", samples, {"names": list(found.twin.tissue.names)})
     write_picture(found, out / "calibration.png")
     missed = expect_calibration.missed(case, posterior)
-    record = RunRecord("calibrate", seed, inputs, settings, line.stages.keys)
+    record = RunRecord("calibrate", seed, inputs, {**settings, **informed.recorded()}, line.stages.keys)
     finish(out, identity, {**record.as_dict(), "expect_missed": missed})
     console.result({**posterior, "expect_missed": missed}, [*lines(posterior), *(f"expected, but not met: {m}" for m in missed)])
     return 3 if missed else 0

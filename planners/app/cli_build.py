@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from planners.app.cli_options import Fresh, Json, Out, Threads, set_threads
+from planners.app.cli_options import Dry, Fresh, Json, Out, Threads, set_threads
 from planners.app.console import Console
 
 
@@ -25,6 +25,7 @@ def mesh(
     accept: Annotated[list[str] | None, typer.Option(help="Code of a suspicious finding to accept.")] = None,
     threads: Threads = None,
     fresh: Fresh = False,
+    dry_run: Dry = False,
     json: Json = False,
 ) -> int:
     """Make a heart mesh with fibres and coordinates from labels or a closed surface; repairs are listed.
@@ -36,7 +37,7 @@ def mesh(
     from planners.app import mesh_command
 
     choice = mesh_command.FibreChoice.parse(fibres, valve or [], helix)
-    return mesh_command.mesh(segmentation, out, edge, labels, Console(json), choice, accept or [], fresh, optimise)
+    return mesh_command.mesh(segmentation, out, edge, labels, Console(json), choice, accept or [], fresh, optimise, dry_run)
 
 
 def transfer(

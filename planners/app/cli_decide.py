@@ -44,6 +44,7 @@ def calibrate(
     seed: Seed = 0,
     threads: Threads = None,
     fresh: Fresh = False,
+    dry_run: Dry = False,
     json: Json = False,
 ) -> int:
     """Evidence to posterior tissue: velocities, sites, voltage thresholds; what the data could not tell; what looks wrong.
@@ -53,15 +54,16 @@ def calibrate(
     set_threads(threads)
     from planners.app import calibrate_command
 
-    return calibrate_command.calibrate(case, out, Console(json), sampler=sampler, seed=seed, fresh=fresh)
+    return calibrate_command.calibrate(case, out, Console(json), sampler=sampler, seed=seed, fresh=fresh, dry=dry_run)
 
 
 def induce(
-    case: Annotated[Path, typer.Argument(help="Case file.")],
+    source: Annotated[Path, typer.Argument(metavar="CASE_OR_OUT", help="Case file, or the folder of a finished plan or calibration.")],
     out: Out,
     seed: Seed = 0,
     threads: Threads = None,
     fresh: Fresh = False,
+    dry_run: Dry = False,
     json: Json = False,
 ) -> int:
     """Programmed stimulation alone: which sites and intervals start VT.
@@ -69,9 +71,9 @@ def induce(
     Example: vtwin induce cases/demo/case.toml -o out/induce
     """
     set_threads(threads)
-    from planners.app import plan_command
+    from planners.app import induce_command
 
-    return plan_command.induce(case, out, Console(json), seed=seed, fresh=fresh)
+    return induce_command.induce(source, out, Console(json), seed=seed, fresh=fresh, dry=dry_run)
 
 
 def guide(

@@ -18,7 +18,8 @@ from meshing.optimisers import optimiser_named
 from meshing.outflow import VALVES, doste_fibres, valves_of
 from meshing.voxelise import read_with_notes
 from planners.app.console import Console
-from planners.app.output import claim, finish
+from planners.app.dry_run import STAGES, about, nodes_of
+from planners.app.output import check, claim, finish
 from twin.atomic import write_json
 from twin.errors import InputError
 from twin.io.labels import check_heart
@@ -29,6 +30,7 @@ from twin.io.vtu import write_vtu
 from twin.mesh import HeartMesh
 from twin.run import RunRecord, content_hash
 from twin.units import quantity
+from twin.volume import LabelVolume
 
 RULES = ("bayer", "doste")
 
@@ -137,6 +139,7 @@ def mesh(
     accept: Sequence[str] = (),
     fresh: bool = False,
     optimise: str | None = None,
+    dry: bool = False,
 ) -> int:
     """Write heart.vtu, heart.npz, quality.json and run.json."""
     edge_mm = quantity(edge, "mm", "command line", "--edge")
@@ -159,6 +162,9 @@ def mesh(
         "settings": {"edge_mm": edge_mm, "labels": labels, "fibres": fibres.as_dict(), "accept": list(accept)}
         | ({} if optimiser is None else {"optimiser": optimiser.described()}),
     }
+    if dry:
+        check(out, identity, fresh)
+        return _dry_run(volume, edge_mm, console)
     claim(out, identity, fresh)
     console.progress(f"meshing at {edge_mm:g} mm ...")
     bare = mesh_heart(volume, edge_mm, optimiser)
@@ -173,12 +179,21 @@ def mesh(
     return 0
 
 
+def _dry_run(volume: LabelVolume, edge_mm: float, console: Console) -> int:
+    """Say how large the mesh will be and about how long it takes."""
+    wall_ml, nodes = nodes_of(volume, edge_mm)
+    seconds = nodes * STAGES["mesh and fibres"]
+    lines = [f"inputs are right; wall {wall_ml:.0f} mL, about {nodes:,.0f} nodes at {edge_mm:g} mm", about(seconds)]
+    console.result({"nodes": round(nodes), "seconds": round(seconds), "stages": ["mesh and fibres"]}, lines)
+    return 0
+
+
 def _lines(quality: dict[str, Any]) -> list[str]:
     """Numbers one a line; texts (repairs, warnings) one a line each."""
     out = []
     for key, value in quality.items():
         if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
-            out += [f"{key}: {one}" for one in value] or [f"{key}: none"]
+            out += [one if one.startswith(f"{key}: ") else f"{key}: {one}" for one in value] or [f"{key}: none"]
         else:
             out.append(f"{key}: {value}")
     return out

@@ -31,7 +31,7 @@ def check(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
     record = out / RECORD
     if not record.exists():
         raise InputError("command line", "-o", f"{out} holds files that are not of a vtwin run", "name a new or empty folder")
-    found = _read(record)
+    found = read_record(record)
     before = found.get("identity")
     if before == known and not fresh:
         return True
@@ -61,13 +61,14 @@ def finish(out: Path, identity: Mapping[str, Any], record: Mapping[str, Any]) ->
 
 def finished(out: Path) -> dict[str, Any] | None:
     """The summary of a run that has come to its end, None if it has not."""
-    if _read(out / RECORD).get("status") != "done" or not (out / "summary.json").exists():
+    if read_record(out / RECORD).get("status") != "done" or not (out / "summary.json").exists():
         return None
     value: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     return value
 
 
-def _read(record: Path) -> dict[str, Any]:
+def read_record(record: Path) -> dict[str, Any]:
+    """A run record as it stands on disk. Raises InputError if it is none."""
     try:
         value = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):

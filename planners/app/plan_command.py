@@ -1,4 +1,4 @@
-"""`vtwin plan`, `induce` and `export`: a case file to a plan, its report and its overlays."""
+"""`vtwin plan`: a case file to a plan, its report and its overlays."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from planners.app import assemble, expect, waves
 from planners.app.clinical import clinical_twin
 from planners.app.confirm_stage import confirmation, with_confirmation
 from planners.app.console import Console
+from planners.app.dry_run import dry_run as said
 from planners.app.evidence import gather
 from planners.app.identity import hidden
 from planners.app.output import check, claim, finish
@@ -42,9 +43,6 @@ from twin.run import RunRecord
 from twin.site_name import place_of
 from twin.stages import Stages
 
-SECONDS_PER_NODE = 5e-3
-"""Of a whole plan at 2 mm on two cores (measured on the demo, 43,000 nodes); `--dry-run` scales with the wall's volume."""
-
 
 def identity_of(command: str, case: Case, seed: int, identified: bool = False) -> dict[str, Any]:
     """What makes a folder that of one run: command, seed, inputs by their content, settings."""
@@ -61,7 +59,7 @@ def identity_of(command: str, case: Case, seed: int, identified: bool = False) -
     return {"command": command, "seed": seed, "inputs": case.inputs(), "settings": settings}
 
 
-def _line(out: Path, console: Console, seed: int) -> Line:
+def line_of(out: Path, console: Console, seed: int) -> Line:
     return Line(Stages(out / "stages", console.progress), console, seed, numba.get_num_threads())
 
 
@@ -73,7 +71,7 @@ def _say_if_compiling(console: Console) -> None:
         console.progress("First run here: kernels are compiled as they are needed (about a minute in all) and kept for later runs")
 
 
-def _begin(case: Case, folder: Path, console: Console, identified: bool = False) -> Patient:
+def begin(case: Case, folder: Path, console: Console, identified: bool = False) -> Patient:
     console.progress(f"Case {case.name}: reading and checking the evidence ...")
     patient = gather(case, folder, lambda line: console.progress(f"  {line}"), identified)
     for note in patient.notes:
@@ -81,7 +79,7 @@ def _begin(case: Case, folder: Path, console: Console, identified: bool = False)
     return patient
 
 
-def _check_pacing(case: Case) -> None:
+def check_pacing(case: Case) -> None:
     """Raise InputError for a protocol or a site that no heart has, before minutes have gone into one."""
     load_protocol(case.request.protocol)
     for name in case.request.sites:
@@ -101,7 +99,7 @@ def plan_case(
 ) -> int:
     """Run the whole line of a case; status 3 if an [expect] of it was missed. `identified`: outputs may name the case and its files."""
     case = hidden(case, identified)
-    _check_pacing(case)
+    check_pacing(case)
     identity = identity_of("plan", case, seed, identified)
     if dry_run:
         check(out, identity, fresh)
@@ -109,17 +107,17 @@ def plan_case(
         if case.clinical_facts is not None:
             read_clinical(case.clinical_facts, case.clinical_files, case.path)
         with tempfile.TemporaryDirectory() as folder:
-            return _dry_run(case, _begin(case, Path(folder), console, identified), console)
+            return said(case, begin(case, Path(folder), console, identified), console)
     if claim(out, identity, fresh):
         console.progress(f"{out} holds this run: finished stages are reused")
     _say_if_compiling(console)
-    patient = _begin(case, out / "stages", console, identified)
+    patient = begin(case, out / "stages", console, identified)
     recorded = recorded_vts(case.clinical, Notes(case.accept))
     virtual = _virtual(case, patient)
     informed = clinical_twin(case, patient, console.progress)
     case = informed.case(case)
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    line = _line(out, console, seed)
+    line = line_of(out, console, seed)
     settings = informed.settings()
     mesh = line.mesh(patient, case.edge_mm)
     calibration = line.calibration(mesh, patient, case)
@@ -172,56 +170,6 @@ def _virtual(case: Case, patient: Patient) -> list[str]:
     names = [name for name, item in items.items() if item is not None and item.virtual]
     scarred = patient.labels.value.mask("scar", "border_zone").any()
     return names + (["infarct"] if case.virtual_infarct or (patient.labels.virtual and scarred) else [])
-
-
-def _dry_run(case: Case, patient: Patient, console: Console) -> int:
-    volume = patient.labels.value
-    wall = volume.volume_ml("lv_myocardium", "rv_myocardium", "myocardium", "scar", "border_zone", "isthmus")
-    nodes = 1000 * wall * 1.9 / case.edge_mm**3 + 0  # a body-centred lattice of mean edge h has about 1.9 nodes per h^3, boundary included
-    seconds = nodes * SECONDS_PER_NODE
-    stages = [
-        "mesh and fibres",
-        "registration and tissue",
-        f"induction ({case.request.protocol})",
-        *(["circuits by monodomain (minutes each)"] if case.request.confirm else []),
-        "lesions, re-tested",
-        "outcome",
-        "report and overlays",
-    ]
-    given = {"map": patient.eam, "ecg": patient.ecg, "record": patient.record}
-    lines = [
-        f"inputs are right; wall {wall:.0f} mL, about {nodes:,.0f} nodes at {case.edge_mm:g} mm",
-        "evidence: segmentation" + "".join(f", {k}" for k, v in given.items() if v is not None),
-        "would run: " + ", ".join(stages),
-        f"about {max(1, round(seconds / 60))} min on two cores",
-    ]
-    console.result(
-        {"nodes": round(nodes), "seconds": round(seconds), "stages": stages, "evidence": [k for k, v in given.items() if v]}, lines
-    )
-    return 0
-
-
-def induce(path: Path, out: Path, console: Console, *, seed: int, fresh: bool) -> int:
-    """Stages up to induction; writes inductions.json."""
-    case = hidden(load_case(path))
-    _check_pacing(case)
-    identity = identity_of("induce", case, seed)
-    claim(out, identity, fresh)
-    patient = _begin(case, out / "stages", console)
-    line = _line(out, console, seed)
-    informed = clinical_twin(case, patient, console.progress)
-    case = informed.case(case)
-    mesh = line.mesh(patient, case.edge_mm)
-    run, found = line.induction(line.calibration(mesh, patient, case), case.request, informed.settings())
-    value = {"inductions": [asdict(i) for i in run.inductions], "circuits": [asdict(c) for c in found.circuits]}
-    write_json(out / "inductions.json", value)
-    finish(out, identity, RunRecord("induce", seed, identity["inputs"], identity["settings"], line.stages.keys).as_dict())
-    lines = [
-        f"{i.site}: {'induced, ' + format(i.cycle_length_ms or 0, '.0f') + ' ms' if i.induced else 'no VT'}  {i.note}"
-        for i in run.inductions
-    ]
-    console.result(value, [*lines, f"wrote {out / 'inductions.json'}"])
-    return 0
 
 
 def explain(out: Path, key: str, console: Console) -> int:
