@@ -16,12 +16,13 @@ from planners.calibration import Calibration
 from planners.circuits.episode import Episode
 from planners.circuits.sections import Sections
 from planners.finished import load_plan
+from planners.lesions.energy import with_energy
 from planners.lesions.geometry import LesionMaker
 from planners.lesions.isthmus_transection import Channel, channel_of
 from planners.pacing import trains
 from planners.pacing.engine import load_site
 from planners.pacing.induce import PacingSettings, model_of, stimulus_sites
-from planners.pacing.protocol import Drive, Protocol, load_protocol
+from planners.pacing.protocol import Protocol, load_protocol
 from solvers.eikonal.reentrant import ReentrantEikonal
 from solvers.eikonal.restitution import scaled
 from twin.errors import InputError
@@ -59,16 +60,13 @@ class Base:
     def load(folder: Path) -> Base:
         """Read a finished plan. Raises InputError for a folder that holds none, or whose stages are gone."""
         plan = load_plan(folder)
-        keys = plan.run["stages"]
-        stages = {name: folder / "stages" / f"{name}-{keys.get(name)}" for name in ("tissue", "induction")}
-        for name, path in stages.items():
-            if not path.is_dir():
-                raise InputError(
-                    folder, "stages", f"stage {name} of this plan is not there", "run `vtwin plan` again, same case and folder"
-                )
         try:
+            stages = _stages(folder, plan)
             results = [load_site(path) for path in sorted(stages["induction"].glob("site-*.npz"))]
             calibration = Calibration.load(stages["tissue"])
+            raw: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plan.run["settings"]["request"].items()}
+            # lesions whose size nobody gave are those of the plan's energy
+            request = with_energy(PlanRequest(**raw))
         except (KeyError, TypeError) as error:
             problem = f"was made by another version of vtwin (it has no {error})"
             raise InputError(folder, "stages", problem, "run `vtwin plan` again, into a new folder") from None
@@ -76,8 +74,6 @@ class Base:
         attempts = tuple(
             Attempt(e.site, e.cycle_ms, e.coupling_ms, named.get((e.site, tuple(e.coupling_ms)))) for r in results for e in r.episodes
         )
-        raw: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plan.run["settings"]["request"].items()}
-        request = PlanRequest(**raw)
         episodes: dict[str, Episode] = {}
         for result in results:
             for episode in result.episodes:
@@ -104,6 +100,14 @@ class Base:
         """Names by which files may call the map that the plan was made from: its content's hash."""
         known = self.plan.run.get("inputs", {}).get("eam")
         return (known,) if known else ()
+
+    def to_mesh(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Places in the map's frame (k, 3) in mesh space, mm: as the map itself was placed, bent where it was bent."""
+        registration = None if self.calibration is None else self.calibration.registration
+        if registration is not None:
+            return registration.apply(points_mm)
+        pose = self.twin.map_to_mesh
+        return np.asarray(points_mm @ pose[:3, :3].T + pose[:3, 3], np.float64)
 
     @cached_property
     def maker(self) -> LesionMaker:
@@ -152,8 +156,14 @@ class Base:
         self.drives.update({attempt: drive.result() for (attempt, _), drive in zip(given, running, strict=True)})
 
     def train(self, attempt: Attempt) -> trains.Train:
-        """Stimuli of an attempt; of the drive those beats that the protocol computes, the last of a burst counting as the extrastimulus."""
-        found = next((d for d in self.protocol.drives if d.cycle_ms == attempt.cycle_ms), Drive(attempt.cycle_ms, 2, 2))
+        """Stimuli of an attempt; of the drive those beats that the protocol computes, the last of a burst counting as the extrastimulus.
+
+        Raises InputError for a train that the protocol of today does not have.
+        """
+        found = next((d for d in self.protocol.drives if d.cycle_ms == attempt.cycle_ms), None)
+        if found is None:
+            problem = f"{self.protocol.name} has no drive of {attempt.cycle_ms:g} ms any more"
+            raise InputError(self.folder, "protocol", problem, "run `vtwin plan` again, into a new folder")
         beats = [k * attempt.cycle_ms for k in range(found.computed_beats)]
         extras = (beats[-1] + np.cumsum(attempt.coupling_ms)).tolist() or [beats.pop()]
         return trains.Train(self.electrodes[attempt.site], tuple(beats), tuple(extras))
@@ -164,3 +174,13 @@ class Base:
         known = self.drives.get(attempt)
         state = trains.behind(self.model, treated, train, known) if known else trains.drive(treated, train).state
         return trains.extend(treated, state, train, self.protocol.sustained, cancelled)
+
+
+def _stages(folder: Path, plan: Plan) -> dict[str, Path]:
+    """Folders of the stages that guidance reads. Raises InputError where one is gone."""
+    keys = plan.run["stages"]
+    stages = {name: folder / "stages" / f"{name}-{keys.get(name)}" for name in ("tissue", "induction")}
+    for name, path in stages.items():
+        if not path.is_dir():
+            raise InputError(folder, "stages", f"stage {name} of this plan is not there", "run `vtwin plan` again, same case and folder")
+    return stages

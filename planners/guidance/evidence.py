@@ -24,16 +24,28 @@ from twin.patient import Ecg
 Array = NDArray[np.float64]
 
 SAME_POINT_MM = 0.05
+"""Points of an export that comes again differ by the rounding of the file alone."""
+
 SHIFT_SD_MM, TURN_SD = 6.0, 0.08
 """How far a map may have moved since it was registered: prior widths of shift (mm) and turn (radians), chosen here."""
 
 WALL_SD_MM = 2.5
-MOVED_MM = 2.0
-"""Less than this on average is left alone: it is what points scatter by."""
+"""How far points lie off a wall that is where it should be: breathing, pressure, the wall's own error (chosen here)."""
+
+PER_POINT = 0.25
+"""Points of one wall share their errors: four count as one (chosen here)."""
+
+MOVED_MM, NEARER_MM = 2.0, 0.5
+"""Less motion than this on average, or a median distance that falls by less, is left alone: it is what points scatter by."""
 
 ENOUGH_POINTS, ENOUGH_MM = 12, 30.0
-FAR_MM = 20.0
+"""Fewer points, or all within this distance, cannot tell a motion of the map from a place of the wall (chosen here)."""
+
+DOUBTFUL_MM, FAR_MM = 10.0, 20.0
+"""Median distance from the walls from which a warning is given, and from which points are those of another heart (chosen here)."""
+
 LOWER_SHARE = 0.2
+"""Share of new points of low voltage on healthy tissue from which the scar is doubted (chosen here)."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +74,12 @@ def take_in(base: Base, events: Events, notes: Notes) -> Taken:
     if events.points is not None:
         fresh, places = _fresh(base, events.points, notes)
         correction, state["registration"] = _moved(base.twin.mesh, places)
-        if not np.allclose(correction, np.eye(4)):
+        if state["registration"]["moved"]:
             places = places @ correction[:3, :3].T + correction[:3, 3]
             times = events.points.time_s[np.isfinite(events.points.time_s)]
             since = float(times.min()) if len(times) else float("nan")
+            state["registration"]["since_s"] = since if len(times) else None
+        _check_near(base.twin.mesh, places, notes)
         lat, volts = events.points.lat_ms[fresh], events.points.bipolar_mv[fresh]
         new = NewEvidence(points_mm=places, lat_ms=lat, bipolar_mv=volts, in_mesh_frame=True)
         state["points"] = _points_state(base, new, len(events.points))
@@ -86,9 +100,7 @@ def take_in(base: Base, events: Events, notes: Notes) -> Taken:
 
 def _fresh(base: Base, points: NewPoints, notes: Notes) -> tuple[NDArray[np.bool_], Array]:
     """Which points the plan does not have yet, and their places in mesh space: systems export a whole map again."""
-    pose = base.twin.map_to_mesh
-    registration = base.calibration.registration if base.calibration is not None else None
-    places = points.points_mm @ pose[:3, :3].T + pose[:3, 3] if registration is None else registration.apply(points.points_mm)
+    places = base.to_mesh(points.points_mm)
     known = base.calibration.map_points_mm if base.calibration is not None else np.zeros((0, 3))
     fresh = np.ones(len(places), bool)
     if len(known):
@@ -96,6 +108,14 @@ def _fresh(base: Base, points: NewPoints, notes: Notes) -> tuple[NDArray[np.bool
     if not fresh.all():
         notes.add(f"{(~fresh).sum()} points are of the map that the plan was made from and count once")
     return fresh, places[fresh]
+
+
+def _check_near(mesh: HeartMesh, places: Array, notes: Notes) -> None:
+    """Raise Suspicious (`far_points`) for points (n, 3) that are of another heart, map or frame."""
+    away = _distance(mesh, places) if len(places) else 0.0
+    if away > FAR_MM:
+        problem = f"lie {away:.0f} mm (median) from the heart's walls"
+        notes.suspect("far_points", "eam", "points", problem, "check that they are of this map, and its registration")
 
 
 def _nearest(mesh: HeartMesh, places: Array) -> tuple[Array, Array]:
@@ -132,10 +152,9 @@ def _moved(mesh: HeartMesh, places: Array) -> tuple[Array, dict[str, Any]]:
         foot, normal = _nearest(mesh, at)
         residual = np.einsum("nj,nj->n", at - foot, normal)
         weight = 1.0 / (WALL_SD_MM**2 + residual**2)
-        # points of one wall share their errors: they count as one per four
         jacobian = np.concatenate([np.cross(at - middle - shift, normal), normal], axis=1)
-        hessian = 0.25 * np.einsum("ni,n,nj->ij", jacobian, weight, jacobian) + prior
-        gradient = 0.25 * np.einsum("ni,n,n->i", jacobian, weight, residual) + prior @ np.concatenate([turn, shift])
+        hessian = PER_POINT * np.einsum("ni,n,nj->ij", jacobian, weight, jacobian) + prior
+        gradient = PER_POINT * np.einsum("ni,n,n->i", jacobian, weight, residual) + prior @ np.concatenate([turn, shift])
         step = np.linalg.solve(hessian, -gradient)
         turn, shift = turn + step[:3], shift + step[3:]
         if np.abs(step).max() < 1e-4:
@@ -145,7 +164,7 @@ def _moved(mesh: HeartMesh, places: Array) -> tuple[Array, dict[str, Any]]:
     moved = places @ motion[:3, :3].T + motion[:3, 3]
     mean = float(np.linalg.norm(moved - places, axis=1).mean())
     state |= {"mean_motion_mm": round(mean, 2), "median_distance_after_mm": round(_distance(mesh, moved), 2)}
-    if mean < MOVED_MM or state["median_distance_after_mm"] > state["median_distance_mm"] - 0.5:
+    if mean < MOVED_MM or state["median_distance_after_mm"] > state["median_distance_mm"] - NEARER_MM:
         return np.eye(4), {**state, "why": "the map has not moved by more than points scatter"}
     return motion, {
         **state,
@@ -200,10 +219,10 @@ def warnings(state: Mapping[str, Any]) -> list[str]:
     lines = []
     points, pose, vt = (state.get(key) or {} for key in ("points", "registration", "vt"))
     if pose.get("moved"):
-        lines.append(
-            f"The map has moved by {pose['mean_motion_mm']:.0f} mm since it was registered: later points and lesions are corrected."
-        )
-    if pose.get("median_distance_after_mm", pose.get("median_distance_mm", 0.0)) > FAR_MM / 2:
+        told = pose.get("since_s") is not None
+        lesions = "and lesions from then on" if told else "but not lesions: no times tell which came after; register the map again"
+        lines.append(f"The map has moved by {pose['mean_motion_mm']:.0f} mm since it was registered: new points are corrected, {lesions}.")
+    if pose.get("median_distance_after_mm" if pose.get("moved") else "median_distance_mm", 0.0) > DOUBTFUL_MM:
         lines.append("New points lie far from the heart: check the registration before the next lesion.")
     if points.get("low_voltage_on_healthy", 0) > LOWER_SHARE * max(points.get("new", 0), 1):
         lines.append(

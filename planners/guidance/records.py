@@ -22,7 +22,8 @@ ROOM = "guidance"
 def updates(folder: Path) -> list[Path]:
     """Finished updates, oldest first; what a killed update left behind is not among them."""
     room = folder / ROOM
-    return sorted(p for p in room.iterdir() if p.is_dir() and p.name.isdigit()) if room.is_dir() else []
+    found = [p for p in room.iterdir() if p.is_dir() and p.name.isdigit()] if room.is_dir() else []
+    return sorted(found, key=lambda p: int(p.name))
 
 
 def last(folder: Path) -> dict[str, Any] | None:
@@ -69,9 +70,10 @@ def _since(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
     if before is None:
         return []
     gained = now["delivered"] - before["delivered"]
-    lines = [f"{gained} lesions more"] if gained > 0 else []
+    lines = [f"{gained} lesion{'' if gained == 1 else 's'} more"] if gained > 0 else []
     if gained < 0:
-        lines.append(f"{-gained} lesions of the last update are no longer in the file: was it replaced?")
+        lost = "1 lesion of the last update is" if gained == -1 else f"{-gained} lesions of the last update are"
+        lines.append(f"{lost} no longer in the file: was it replaced?")
     done = [{t["id"] for t in state["targets"] if t["status"] == "done"} for state in (before, now)]
     lines += [f"{name} is done" for name in sorted(done[1] - done[0])]
     lines += [f"{name} counted as done before and does not now" for name in sorted(done[0] - done[1])]

@@ -29,8 +29,10 @@ DONE_SHARE = 0.8
 """A planned lesion is done when this share of its tissue was taken by delivered ones (chosen here)."""
 
 TOUCHED_SHARE = 0.1
+"""From this share on it was begun (chosen here)."""
+
 FAR_MM = 12.0
-"""A lesion this far from every surface that lesions are made from is not of this heart, this map or this frame."""
+"""A lesion this far from every surface that lesions are made from is not of this heart, this map or this frame (chosen here)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def placed(base: Base, delivered: Delivered, notes: Notes, taken: Taken | None =
     """
     position = delivered.positions_mm
     if delivered.frame == "map":
-        position = position @ base.twin.map_to_mesh[:3, :3].T + base.twin.map_to_mesh[:3, 3]
+        position = base.to_mesh(position)
         if taken is not None:
             later = delivered.time_s >= taken.since_s  # without times on both sides: none
             position = np.where(later[:, None], position @ taken.correction[:3, :3].T + taken.correction[:3, 3], position)
@@ -161,6 +163,7 @@ def concluded(base: Base, known: Known, repeats: Sequence[Repeat], notes: Notes,
     """
     pending = sum(r["inducible"] is None for r in repeats)
     inducible = any(r["inducible"] for r in repeats)
+    shown = any(r["inducible"] and r["how"].startswith("repeated") for r in repeats)
     left = _left(base, known.targets, inducible or (pending > 0 and not all(known.circuits.values())))
     extra = _extra(base, known.made, left, known.circuits) if inducible or pending else []
     remaining = [replace(t, order=k + 1) for k, t in enumerate([*left, *extra])]
@@ -178,11 +181,11 @@ def concluded(base: Base, known: Known, repeats: Sequence[Repeat], notes: Notes,
         "remaining": [t.id for t in remaining],
         "next": _next(remaining, known.made),
         "say": " ".join(
-            [_say(base, known.targets, remaining, extra, inducible, known.made, pending), *_sampled(samples), *warnings(learnt)]
+            [_say(base, known.targets, remaining, extra, inducible, known.made, pending, shown), *_sampled(samples), *warnings(learnt)]
         ),
         "notes": list(notes.lines),
     }
-    return Guidance(_plan(base, remaining, state, bool(learnt)), state)
+    return Guidance(_plan(base, remaining, state, "tissue" in learnt), state)
 
 
 def advance(base: Base, delivered: Delivered, notes: Notes, taken: Taken | None = None) -> Guidance:
@@ -237,8 +240,9 @@ def _say(
     inducible: bool,
     made: list[Target],
     pending: int,
+    shown: bool,
 ) -> str:
-    """The state in two or three sentences: what is done, whether VT is still there, what is left."""
+    """The state in two or three sentences: what is done, whether VT is still there (`shown` by pacing, or only concluded), what is left."""
     done = sum(s["status"] == "done" for s in states)
     text = f"{done} of {len(states)} targets done with {_lesions(len(made))}."
     if not base.attempts:
@@ -247,7 +251,8 @@ def _say(
     following = f" Next: {remaining[0].id}, {_lesions(lesion_count(remaining))} left." if remaining else " No planned lesion is left."
     if inducible:
         waiting = f" {_trains(pending)} still being repeated." if pending else ""
-        return f"{text} VT is still inducible.{waiting}{gap}{following}"
+        still = "VT is still inducible." if shown else "An isthmus still conducts: VT counts as inducible."
+        return f"{text} {still}{waiting}{gap}{following}"
     if pending:
         return f"{text} {_trains(pending)} being repeated.{gap}{following}"
     rest = following if remaining else " Nothing is left to do; repeat the whole protocol."

@@ -16,7 +16,7 @@ from planners.guidance.base import Base
 from planners.guidance.evidence import Taken, take_in
 from planners.guidance.inputs import KINDS, Events, read_events
 from planners.guidance.update import Guidance, concluded, over_samples, sample_count, survey, with_pacing, without_pacing
-from twin.errors import InputError, Interrupted
+from twin.errors import InputError, Interrupted, VtwinError
 from twin.io.notes import Notes
 from twin.run import content_hash
 
@@ -122,7 +122,7 @@ def follow(session: Session, files: Mapping[str, Path], until: Callable[[], bool
             said = said if found is None else ""
         except Interrupted:
             session.tell("files changed: trains are repeated for the new state")
-        except (InputError, OSError) as error:
+        except (VtwinError, OSError) as error:
             if str(error) != said:
                 said = str(error)
                 session.tell(f"not used, the last good update stands: {said}")
