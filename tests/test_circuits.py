@@ -9,12 +9,14 @@ import pytest
 from graph_model import GraphModel, scar_slab, slab_model, slab_sites
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
 from meshing.box import box_mesh
-from planners.circuits import Reentry, collect, describe, merge, same
+from planners.circuits import Likeness, Reentry, collect, describe, merge, same
 from planners.circuits.isthmus import smooth_closed
-from planners.circuits.loop import find_loops, typical_cycle_ms
+from planners.circuits.loop import find_loops, mean_cycle_ms, typical_cycle_ms
 from planners.circuits.sections import Sections
+from planners.circuits.sequence import coherence, phases
 from planners.pacing import induce_model, load_protocol
 from planners.pacing.trace import join
 from twin.experiment import Activations
@@ -151,6 +153,45 @@ def test_merging_rules():
     merged, ids = merge([], [a, plain((30, 0, 0)), dataclasses.replace(a, sites=("y",))])
     assert ids == ["VT1", "VT2", "VT1"]
     assert merged[0].sites == ("x", "y")
+
+
+def test_cycles_of_unsteady_reentry_do_not_tell_it_apart():
+    a = dataclasses.replace(plain((0, 0, 0), cycle=300.0), cycle_variation_ms=20.0)
+    slower = dataclasses.replace(plain((0, 0, 0), cycle=360.0), cycle_variation_ms=20.0)
+    assert not same(a, slower)
+    assert same(a, dataclasses.replace(slower, cycle_variation_ms=60.0))
+    assert not same(a, dataclasses.replace(plain((0, 0, 0), (-1.0, 0, 0), 360.0), cycle_variation_ms=60.0))
+
+
+def test_ecg_and_way_decide_where_they_are_known():
+    a, far = plain((0, 0, 0)), plain((13, 0, 0))
+    assert not same(a, far)
+    assert same(a, far, Likeness(ecg=0.96))
+    assert same(a, plain((40, 0, 0)), Likeness(ecg=0.8, way=0.92))
+    assert not same(a, a, Likeness(ecg=0.6, way=0.99))
+    assert not same(a, plain((40, 0, 0)), Likeness(way=0.8))
+
+
+def test_waves_that_follow_each_others_loop_are_in_step_and_opposite_ones_are_not():
+    n, turns = 60, 2 * np.pi * np.arange(60) / 60
+    points = np.stack([20 * np.cos(turns), 20 * np.sin(turns), 0 * turns], axis=1)
+    k = np.arange(4 * n)
+
+    def ring(step: int, start: int, cycle: float) -> tuple[Activations, Circuit]:
+        nodes = ((start + step * k) % n).astype(np.int32)
+        loop = points[nodes[: n + 1]].tolist()
+        return Activations(nodes, k * cycle / n, k * cycle / n + 200, (k - 1).astype(np.int32)), Circuit(
+            "", cycle, loop, loop, 1.0, loop[0], loop[0], 0
+        )
+
+    tree = cKDTree(points)
+    (log, circuit), (later, other), (back, third) = ring(1, 0, 300.0), ring(1, 25, 330.0), ring(-1, 0, 300.0)
+    here, there, opposite = (phases(log, n) for log in (log, later, back))
+    assert mean_cycle_ms(later) == pytest.approx(330.0)
+    assert coherence(tree, circuit, other, here, there) == pytest.approx(1.0, abs=0.01)
+    assert coherence(tree, circuit, third, here, opposite) < 0.1
+    half = np.where(np.arange(n) < n // 2, here, np.nan)
+    assert coherence(tree, circuit, other, half, there) == pytest.approx(0.5, abs=0.02)
 
 
 def test_loop_round_a_hole_has_its_narrowest_place():

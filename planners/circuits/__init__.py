@@ -1,6 +1,6 @@
 """Reentry circuits from activation logs: `describe` one, `merge` equal ones, `collect` those of a run."""
 
-from planners.circuits.describe import Reentry, describe, merge, same
+from planners.circuits.describe import Likeness, Reentry, describe, merge, same
 from planners.circuits.episode import Collected, Episode, collect
 
-__all__ = ["Collected", "Episode", "Reentry", "collect", "describe", "merge", "same"]
+__all__ = ["Collected", "Episode", "Likeness", "Reentry", "collect", "describe", "merge", "same"]

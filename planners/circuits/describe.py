@@ -24,10 +24,22 @@ SAME_PLACE = Param(
     "centres of isthmuses nearer than this are one; accuracy of exit localisation is 9.6 mm (Monaci 2023, by shared/design/clinical.md)",
 )
 SAME_CYCLE = Param(
-    0.10, "", 0.05, 0.15, "cycle lengths within this share are one tachycardia; our choice, twice the cycle tolerance of the protocols"
+    0.10,
+    "",
+    0.05,
+    0.15,
+    "steady cycle lengths within this share are one tachycardia, and steady is one whose cycles vary less; our choice, twice the cycle "
+    "tolerance of the protocols. Others wander: in a heart with two isthmuses by 20 to 60 % within seconds (docs/planner.md)",
 )
 OTHER_ECG = Param(
     0.70, "1", 0.5, 0.85, "chosen here: below this likeness of the 12-lead ECGs one isthmus has two exits, so two tachycardias"
+)
+SAME_WAY = Param(
+    0.90,
+    "1",
+    0.80,
+    0.95,
+    "chosen here: coherence of phases along both loops (planners/circuits/sequence.py) from which two are one circuit",
 )
 SAME_ECG = Param(0.95, "1", 0.90, 0.98, "chosen here: from this likeness on, isthmuses up to the upper end of SAME_PLACE apart are one")
 STEP_MM = 1.5
@@ -112,26 +124,41 @@ def second_loop(
     return False
 
 
-def same(a: Circuit, b: Circuit, likeness: float | None = None) -> bool:
-    """True if two circuits are one tachycardia: isthmus in one place, run in one direction, cycle lengths within 10 %.
+@dataclass(frozen=True)
+class Likeness:
+    """How alike two tachycardias are, where it is known: ecg, mean correlation of their 12-lead ECGs; way, coherence of their phases."""
 
-    likeness: mean correlation of their 12-lead ECGs where it is known: unlike ones are two, very like ones may lie a little further apart.
+    ecg: float | None = None
+    way: float | None = None
+
+
+def same(a: Circuit, b: Circuit, alike: Likeness | None = None) -> bool:
+    """True if two circuits are one tachycardia: isthmus in one place, run in one direction, cycle lengths within 10 % if both are steady.
+
+    alike: unlike ECGs are two tachycardias, of very like ones the isthmuses may lie a little further apart; two whose waves follow each
+    other's loop in step are one, whichever place of it is the narrowest.
     """
+    alike = alike or Likeness()
+    apart, share = abs(a.cycle_length_ms - b.cycle_length_ms), float(SAME_CYCLE)
+    steady = all(c.cycle_variation_ms <= share * c.cycle_length_ms for c in (a, b))
+    if steady and apart > share * max(a.cycle_length_ms, b.cycle_length_ms):
+        return False
+    if alike.ecg is not None and alike.ecg < float(OTHER_ECG):
+        return False
+    if alike.way is not None and alike.way >= float(SAME_WAY):
+        return True
     centres = np.linalg.norm(np.subtract(a.centre_mm, b.centre_mm))
     along_a, along_b = (np.subtract(c.isthmus_mm[-1], c.isthmus_mm[0]) for c in (a, b))
-    cycle = abs(a.cycle_length_ms - b.cycle_length_ms) <= float(SAME_CYCLE) * max(a.cycle_length_ms, b.cycle_length_ms)
-    near = float(SAME_PLACE)
-    if likeness is not None:
-        near = 0.0 if likeness < float(OTHER_ECG) else SAME_PLACE.high if likeness >= float(SAME_ECG) else near
-    return bool(centres <= near and along_a @ along_b >= 0 and cycle)
+    near = SAME_PLACE.high if alike.ecg is not None and alike.ecg >= float(SAME_ECG) else float(SAME_PLACE)
+    return bool(centres <= near and along_a @ along_b >= 0)
 
 
 def merge(
-    known: Sequence[Circuit], found: Sequence[Circuit], likeness: Callable[[Circuit], float | None] = lambda other: None
+    known: Sequence[Circuit], found: Sequence[Circuit], likeness: Callable[[Circuit], Likeness | None] = lambda other: None
 ) -> tuple[list[Circuit], list[str]]:
     """Add found circuits to the known ones: equal ones become one with the sites of both, new ones get the next id VT1, VT2, ...
 
-    likeness: of the 12-lead ECG of what was found with that of a known circuit, None where it is not known.
+    likeness: of what was found with a known circuit, None where nothing is known of it.
     Returns the merged list and, for each found circuit, the id it went under.
     """
     out = list(known)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from planners.circuits.describe import Reentry, describe, merge
+from scipy.spatial import cKDTree
+
+from planners.circuits.describe import Likeness, Reentry, describe, merge
+from planners.circuits.sequence import Array, coherence, phases
 from twin.experiment import Activations
 from twin.plan import Circuit, Induction
 
@@ -40,8 +43,10 @@ def collect(
 ) -> Collected:
     """Describe every episode's circuit, merge equal ones (with the known ones too) and name them in the inductions.
 
-    alike: likeness of the 12-lead ECGs of two episodes, for circuits that have an episode here; place and cycle length decide without.
+    alike: likeness of the 12-lead ECGs of two episodes, for circuits that have an episode here; place, way and cycles decide without.
     """
+    tree, n = cKDTree(reentry.mesh.points_mm), reentry.mesh.n_points
+    order: dict[str, Array] = {}
     circuits = list(known)
     ids: dict[tuple[str, tuple[float, ...], float], str] = {}
     first: dict[str, Episode] = {}
@@ -52,11 +57,17 @@ def collect(
             lost += 1
             continue
 
-        def likeness(other: Circuit, mine: Episode = episode) -> float | None:
-            return alike(first[other.id], mine) if alike and other.id in first else None
+        mine = phases(episode.log, n)
+
+        def likeness(other: Circuit, episode: Episode = episode, circuit: Circuit = circuit, mine: Array = mine) -> Likeness | None:
+            if other.id not in first:
+                return None
+            way = coherence(tree, other, circuit, order[other.id], mine)
+            return Likeness(alike(first[other.id], episode) if alike else None, way)
 
         circuits, (name,) = merge(circuits, [circuit], likeness)
         ids[(episode.site, episode.coupling_ms, episode.cycle_length_ms)] = name
         first.setdefault(name, episode)
+        order.setdefault(name, mine)
     named = tuple(replace(i, circuit=ids.get((i.site, i.coupling_ms, i.cycle_length_ms or 0.0))) if i.induced else i for i in inductions)
     return Collected(tuple(circuits), named, first, lost)

@@ -19,6 +19,9 @@ WIDENING = Param(
 SICK_SHARE = 0.5
 """An isthmus also ends where less than this share of its cross-section is surviving tissue of the scar."""
 
+LEAST_MM2 = 2.0
+"""No wave passes a cross-section smaller than this: strands of about 1 mm do not conduct, and a ragged edge of the scar has slivers."""
+
 LONGEST_MM = 60.0
 STEP_MM = 1.5
 
@@ -102,7 +105,8 @@ def find_isthmus(
     }
     if not cuts:
         return None
-    at = min(cuts, key=lambda i: (cuts[i].area_mm2, i))
+    wide = {i: cut for i, cut in cuts.items() if cut.area_mm2 >= LEAST_MM2} or cuts
+    at = min(wide, key=lambda i: (wide[i].area_mm2, i))
     tube = Tube(mesh, sections, wall, bool(sick.any()), float(WIDENING) * cuts[at].area_mm2)
     axis = tube.both_ways(cuts[at], tangent[at])
     path = np.array([cut.centre_mm for cut in axis])

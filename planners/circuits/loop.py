@@ -15,7 +15,10 @@ STARTS = 48
 
 @dataclass(frozen=True)
 class Loop:
-    """One turn of the wave: rows (k,) of the log in the order of the wave, first and last at the same place one cycle apart."""
+    """One turn of the wave: rows (k,) of the log in the order of the wave, first and last at the same place one cycle apart.
+
+    cycle_length_ms: `mean_cycle_ms` of the log; variation_ms: how far the intervals at the loop's own nodes lie apart.
+    """
 
     rows: NDArray[np.int64]
     cycle_length_ms: float
@@ -38,6 +41,18 @@ def typical_cycle_ms(log: Activations) -> float | None:
         return None
     last = np.append(node[1:] != node[:-1], True)
     return float(np.median(interval[last]))
+
+
+def mean_cycle_ms(log: Activations) -> float | None:
+    """The cycle length of a reentry, wherever one is named: median over the nodes of each one's mean interval in a log of its last cycles.
+
+    A mean over cycles, since many alternate; a median over nodes, since some are passed every other time. None if none was passed twice.
+    """
+    node, _, interval = intervals(log)
+    if not len(node):
+        return None
+    _, first, count = np.unique(node, return_index=True, return_counts=True)
+    return float(np.median(np.add.reduceat(interval, first) / count))
 
 
 def ancestors(log: Activations, row: int) -> NDArray[np.int64]:
@@ -95,15 +110,15 @@ def find_loops(points_mm: NDArray[np.float64], log: Activations, near_mm: float)
         else:
             found.append((rows, nodes, 1))
     found.sort(key=lambda item: -item[2])
-    return [Loop(rows, *_cycle(log, rows), votes) for rows, _, votes in found]
+    length = mean_cycle_ms(log) or cycle
+    return [Loop(rows, length, _variation_ms(log, rows), votes) for rows, _, votes in found]
 
 
-def _cycle(log: Activations, rows: NDArray[np.int64]) -> tuple[float, float]:
-    """Median and spread (largest - smallest of the middle 90 %) of the intervals at the loop's nodes."""
+def _variation_ms(log: Activations, rows: NDArray[np.int64]) -> float:
+    """Spread (largest - smallest of the middle 90 %) of the intervals at the loop's nodes."""
     node, _, interval = intervals(log)
     on_loop = interval[np.isin(node, log.node[rows])]
     if not len(on_loop):
-        lap = float(log.activation_ms[rows[-1]] - log.activation_ms[rows[0]])
-        return lap, 0.0
+        return 0.0
     low, high = np.percentile(on_loop, [5, 95])
-    return float(np.median(on_loop)), float(high - low)
+    return float(high - low)

@@ -13,7 +13,7 @@ from planners.circuits.episode import Episode
 from planners.circuits.loop import typical_cycle_ms
 from planners.pacing.protocol import Drive
 from planners.pacing.protocol import Protocol as Stimulation
-from planners.pacing.trace import FIRST_MS, Part, captured, follow, join, kind_of, reentered, tail
+from planners.pacing.trace import FIRST_MS, Part, captured, follow, join, kind_of, last_cycles, reentered
 from solvers.eikonal.reentrant import ReentrantEikonal
 from twin.errors import Interrupted
 from twin.experiment import Activations
@@ -21,8 +21,6 @@ from twin.plan import Induction
 
 if TYPE_CHECKING:
     from planners.pacing.memory import Memory
-
-KEPT_CYCLES = 3.2
 
 
 class Reexcitable(Protocol):
@@ -86,7 +84,8 @@ class _Answer:
     turns: int
     lasted_ms: float = 0.0
     cycle_ms: float | None = None
-    log: Activations | None = None
+    last: Activations | None = None
+    """The last cycles of a sustained one."""
     note: str = ""
     kind: str = ""
 
@@ -243,7 +242,7 @@ class Site:
         if not attempt.captured or attempt.clean or attempt.part is None:
             return _Answer(False, 0)
         at_ms = attempt.at_ms
-        log, cycle, note = follow(
+        log, _, note = follow(
             lambda state, until: self._run(state, [], until)[:2],
             attempt.state,
             attempt.part,
@@ -254,9 +253,11 @@ class Site:
         turns = reentered(log, at_ms)
         if not turns:
             return _Answer(False, 0)
-        sustained = bool(note)
         lasted = float(log.activation_ms.max() - at_ms)
-        return _Answer(sustained, turns, lasted, cycle or typical_cycle_ms(log), log, note, kind_of(log, at_ms, sustained))
+        if not note:
+            return _Answer(False, turns, lasted, typical_cycle_ms(log), kind=kind_of(log, at_ms, False))
+        last, cycle = last_cycles(log)
+        return _Answer(True, turns, lasted, cycle, last, note, kind_of(log, at_ms, True))
 
     def _record(self, drive: Drive, coupling_ms: tuple[float, ...], answer: _Answer) -> None:
         note = (
@@ -279,9 +280,8 @@ class Site:
         )
         if answer.sustained:
             assert answer.cycle_ms is not None
-            assert answer.log is not None
-            log = tail(answer.log, float(answer.log.activation_ms.max()) - KEPT_CYCLES * answer.cycle_ms)
-            self.result.episodes.append(Episode(self.name, drive.cycle_ms, coupling_ms, round(answer.cycle_ms, 3), log))
+            assert answer.last is not None
+            self.result.episodes.append(Episode(self.name, drive.cycle_ms, coupling_ms, round(answer.cycle_ms, 3), answer.last))
 
 
 def _first_not_clean(attempt: Callable[[int], _Attempt], shortest: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from planners.circuits.loop import mean_cycle_ms, typical_cycle_ms
 from planners.pacing.protocol import Sustained
 from twin.experiment import Activations
 
@@ -16,6 +17,9 @@ FIRST_MS, CHUNK_MS = 450.0, 250.0
 
 Part: TypeAlias = tuple[Activations, NDArray[np.integer]]
 """Log of one run and the node that each firing came from."""
+
+KEPT_CYCLES = 3.2
+"""Of a sustained reentry so many of the last cycles are kept: three whole ones, and what led into them."""
 
 STIMULUS, UNKNOWN = -1, -2
 """Parents that are no row of the log: a stimulus, and an activation older than the log."""
@@ -123,6 +127,15 @@ def kind_of(log: Activations, since_ms: float, sustained: bool, cycles: int = 2,
     if not sustained:
         return "non-sustained"
     return "monomorphic" if steady_cycle_ms(log, since_ms, cycles, tolerance) is not None else "polymorphic"
+
+
+def last_cycles(log: Activations) -> tuple[Activations, float]:
+    """The last KEPT_CYCLES of a reentry, and its cycle length (`mean_cycle_ms` of them). Raises ValueError where no node fired twice."""
+    rough = typical_cycle_ms(log)
+    if rough is None:
+        raise ValueError("nothing was activated twice")
+    kept = tail(log, float(log.activation_ms.max()) - KEPT_CYCLES * rough)
+    return kept, mean_cycle_ms(kept) or rough
 
 
 def tail(log: Activations, since_ms: float) -> Activations:

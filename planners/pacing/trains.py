@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planners.circuits.loop import typical_cycle_ms
 from planners.pacing.protocol import Sustained
 from planners.pacing.site import Reexcitable
-from planners.pacing.trace import FIRST_MS, Part, captured, follow, join, reentered, steady_cycle_ms
+from planners.pacing.trace import FIRST_MS, Part, captured, follow, join, last_cycles, reentered
 from solvers.eikonal.reentrant import ReentrantEikonal, State
 from solvers.kernels.reentrant import STIMULUS
 from twin.errors import Interrupted
@@ -186,12 +185,8 @@ def extend(model: Reexcitable, state: State, train: Train, rule: Sustained, canc
         state, more = model.run(state, [], until_ms)
         return state, (more.activations, more.parent_node)
 
-    log, cycle, why = follow(go_on, state, part, taken[-1], until, rule)
+    log, _, why = follow(go_on, state, part, taken[-1], until, rule)
     last = train.extras_ms[-1] in taken
     if not why or not reentered(log, taken[-1]):
         return Answer(last, False)
-    if cycle is None and rule.identical_cycles:
-        # long enough and, at that moment, steady too
-        cycle = steady_cycle_ms(log, taken[-1], rule.identical_cycles, rule.tolerance)
-    cycle = cycle or typical_cycle_ms(log)
-    return Answer(last, True, None if cycle is None else round(cycle, 3))
+    return Answer(last, True, round(last_cycles(log)[1], 3))
