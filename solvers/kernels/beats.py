@@ -7,8 +7,6 @@ import math
 import numpy as np
 from numba import njit
 
-from solvers.kernels.sparse import CHUNK
-
 
 @njit(cache=True, nogil=True)
 def _in_order(node, when, mesh_node, count):  # type: ignore[no-untyped-def]
@@ -20,9 +18,9 @@ def _in_order(node, when, mesh_node, count):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def collect(  # type: ignore[no-untyped-def]
     step_node, step_ms, found, above, bad, mesh_node, size, base, log_node, log_up, log_down, late_row, late_down,
-    last, first_ms, latest_ms, laps, lap_ms, since_ms, not_before_ms,
+    last, first_ms, latest_ms, laps, lap_ms, since_ms, not_before_ms, rows,
 ):  # fmt: skip
-    """Take over the crossings of one step.
+    """Take over the crossings of one step, found in chunks of so many `rows`.
 
     The log's rows `base`.. are in log_node, log_up, log_down; rows before have left memory, and their recoveries go to late_row,
     late_down. Per node: last (n,) its open row or -1, first_ms and latest_ms upstroke, laps upstrokes from since_ms on and lap_ms the
@@ -34,7 +32,7 @@ def collect(  # type: ignore[no-untyped-def]
         excited += above[chunk]
         if bad[chunk] >= 0:
             wrong = bad[chunk]
-        for k in range(chunk * CHUNK, chunk * CHUNK + found[chunk]):
+        for k in range(chunk * rows, chunk * rows + found[chunk]):
             if step_node[k] >= 0:
                 # chunks hold what they found at their front, so moving it to the front of all never overtakes itself
                 step_node[ups] = step_node[k]

@@ -52,6 +52,7 @@ class BeatLog:
             *(self.step_node, self.step_ms, self.found, self.above, self.bad, self.nodes),
             *(self.size, self._base, self._node, self._up, self._down, self._late_row, self._late_down),
             *(self.last, self.first_ms, self.latest_ms, self.laps, self.lap_ms, self.since_ms, self.newest_ms),
+            sparse.CHUNK,
         )
         if late and self.store is not None:
             self.store.recover(self._late_row[:late], self._late_down[:late])
