@@ -20,7 +20,7 @@ from planners.circuits.isthmus import sick_nodes
 from planners.circuits.likeness import STEP_MS, cycle_of, ecg_of, match, one_cycle, similarity
 from planners.pacing.engine import Progress
 from planners.pacing.entrain import Tachycardia
-from planners.pacing.induce import PacingSettings, model_of, stimulus_sites
+from planners.pacing.induce import PacingSettings, model_of, stimuli_ms, stimulus_sites
 from planners.pacing.protocol import Protocol
 from solvers.ecg import LeadField
 from twin.atomic import read_npz, write_npz
@@ -151,15 +151,6 @@ def gather_evidence(
             progress(f"entrainment and pace-maps of {circuit.id}", k + 1, len(known))
     lengths = {name: rows[name]["settled_cycle_ms"] for name in cycles}
     return CircuitEvidence(rows, tuple(match(recorded, cycles, lengths)), ecgs)
-
-
-def stimuli_ms(protocol: Protocol, episode: Episode) -> list[float]:
-    """Times of the drive and the extrastimuli (or of the burst) that started an episode."""
-    drive = next(d for d in protocol.drives if d.cycle_ms == episode.cycle_ms)
-    times = [k * drive.cycle_ms for k in range(drive.computed_beats)]
-    for coupling in episode.coupling_ms:
-        times.append(times[-1] + coupling)
-    return times
 
 
 def _asked(running: Tachycardia, places: Mapping[str, NDArray[np.int32]], threads: int, stop: threading.Event) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from planners.lesions.energy import preset_of
 from planners.lesions.geometry import LesionMaker
 from planners.lesions.result import LesionPlan
 from planners.pacing.engine import InductionRun, Progress
-from planners.pacing.induce import PacingSettings, induce
+from planners.pacing.induce import PacedHeart, PacingSettings
 from planners.pacing.protocol import load_protocol
 from twin.atomic import read_npz, write_npz
 from twin.model import Twin
@@ -142,32 +142,31 @@ def outcome(
     none = np.zeros(len(twin.mesh.tets), bool)
     stop = threading.Event()
 
-    def paced(task: tuple[int, str]) -> InductionRun:
-        sample, name = task
-        return induce(
-            twin,
-            protocol,
-            sites,
-            settings,
-            tissue_sample=sample,
-            blocked=lesions[sample] if name == "with" else none,
-            folder=folder / f"sample-{sample}-{name}" if folder else None,
-            stop_at_first=True,
-            stop=stop,
-        )
-
     names = ("without", "with") if plan.blocked.any() else ("without",)
     known_before = _of_the_mode(run, plan, names[-1])
+
+    def paced(sample: int) -> dict[str, InductionRun]:
+        found = {name: known_before[sample, name] for name in names if (sample, name) in known_before}
+        asked = [name for name in names if name not in found]
+        # the treated heart starts from what the untreated one did
+        heart = PacedHeart(twin, protocol, sites, settings, tissue_sample=sample) if asked else None
+        for name in asked:
+            assert heart is not None
+            found[name] = heart.induce(
+                blocked=lesions[sample] if name == "with" else none,
+                folder=folder / f"sample-{sample}-{name}" if folder else None,
+                stop_at_first=True,
+                stop=stop,
+            )
+        return found
+
     before: list[bool] = []
     after: list[InductionRun] = []
     stopped = "all samples were paced" if count else "there are no samples"
     for start in range(0, count, BATCH):
-        samples = range(start, min(start + BATCH, count))
-        tasks = [(sample, name) for sample in samples for name in names if (sample, name) not in known_before]
-        runs = known_before | dict(zip(tasks, _in_pool(paced, tasks, threads, stop, progress), strict=True))
-        for sample in samples:
-            before.append(not runs[sample, "without"].induced)
-            after.append(runs[sample, names[-1]])
+        for runs in _in_pool(paced, range(start, min(start + BATCH, count)), threads, stop, progress):
+            before.append(not runs["without"].induced)
+            after.append(runs[names[-1]])
         if len(before) < count and (why := decided(Probability.of([not r.induced for r in after]))):
             stopped = why
             break
@@ -219,20 +218,20 @@ def sampled_lesions(maker: LesionMaker, plan: LesionPlan, sd_mm: float, sample: 
 
 
 def _in_pool(
-    paced: Callable[[tuple[int, str]], InductionRun],
-    tasks: Sequence[tuple[int, str]],
+    paced: Callable[[int], dict[str, InductionRun]],
+    samples: Sequence[int],
     threads: int,
     stop: threading.Event,
     progress: Progress | None,
-) -> list[InductionRun]:
-    """Runs in the order of the tasks; an interruption ends those under way at their next stimulus."""
+) -> list[dict[str, InductionRun]]:
+    """Runs in the order of the samples; an interruption ends those under way at their next stimulus."""
     pool = ThreadPoolExecutor(max_workers=max(1, threads))
     try:
-        out: list[InductionRun] = []
-        for k, ((sample, name), run) in enumerate(zip(tasks, pool.map(paced, tasks), strict=True)):
-            out.append(run)
+        out: list[dict[str, InductionRun]] = []
+        for sample, runs in zip(samples, pool.map(paced, samples), strict=True):
+            out.append(runs)
             if progress:
-                progress(f"sample {sample + 1} {name} lesions", k + 1, len(tasks))
+                progress(f"sample {sample + 1} without and with lesions", len(out), len(samples))
         return out
     except BaseException:
         stop.set()

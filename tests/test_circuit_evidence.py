@@ -10,12 +10,13 @@ from test_lesions import slab_model
 
 from meshing.box import box_mesh
 from meshing.electrodes import electrodes
-from planners.circuit_evidence import CircuitEvidence, TachycardiaEcgs, recorded_vts, stimuli_ms
+from planners.circuit_evidence import CircuitEvidence, TachycardiaEcgs, recorded_vts
 from planners.circuits import Reentry, collect, merge, same
 from planners.circuits.isthmus import sick_nodes
 from planners.circuits.likeness import STEP_MS, cycle_of, ecg_of, lined_up, match, one_cycle, similarity
 from planners.pacing import induce_model, load_protocol
 from planners.pacing.entrain import Tachycardia
+from planners.pacing.induce import stimuli_ms
 from solvers.ecg import LeadField
 from twin.case import load_case
 from twin.errors import InputError

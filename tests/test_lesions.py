@@ -207,6 +207,8 @@ def test_search_chooses_the_smallest_set_that_leaves_nothing(case, planned):
     assert plan.residual == ()
     assert [t.id for t in plan.targets] == ["T1"]
     assert calls[0] == ("left", "right", "corner")
+    assert [a["strategy"] for a in plan.alternatives] == ["isthmus_transection"]
+    plan = Search(twin, ENDO, list(slab_sites(twin.mesh)), retest_of(twin.mesh, calls)).compared(plan, case[1], case[2])
     scores = {a["strategy"]: a for a in plan.alternatives}
     assert scores["isthmus_transection"]["chosen"]
     assert scores["border_homogenisation"]["non_inducible"]
@@ -261,6 +263,34 @@ def test_useless_lesions_are_pruned(case):
     assert candidate.non_inducible or candidate.last is not None
 
 
+def test_lesions_that_no_train_needs_are_left_out_in_halves():
+    mesh = scar_slab()
+    model, where = slab_model(mesh), slab_sites(mesh)
+    run = induce_model(model, where, QUICK)
+    asked = []
+
+    def repeat(blocked, trains):
+        asked.append(len(trains))
+        return retest_of(mesh)(blocked, [e.site for e in trains]).induced
+
+    search = Search(twin_of(mesh), ENDO, list(where), retest_of(mesh), repeat)
+    search.inducing, search.trains = ["left", "right", "corner"], run.episodes[:1]
+    row = [[38.0, y, 0.0] for y in (28.0, 32.0)]
+    idle = [[x, y, 0.0] for x in (6.0, 70.0) for y in (10.0, 30.0, 50.0)]
+    candidate = search._candidate("border_homogenisation", [Target("", [*idle, *row], "lv_endo", 4.0, 6.0, 0, "")])
+    search._prune(candidate)
+    assert candidate.targets[0].positions_mm == row
+    assert candidate.non_inducible or candidate.last is not None
+    assert len(asked) <= 10
+    # a re-test that is still inducible puts its train beside the others, and the set stays as it was
+    search = Search(twin_of(mesh), ENDO, list(where), retest_of(mesh), lambda blocked, trains: asked.append(len(trains)) or False)
+    search.inducing, search.trains = ["left", "right", "corner"], run.episodes[:1]
+    candidate = search._candidate("border_homogenisation", [Target("", [*idle, *row], "lv_endo", 4.0, 6.0, 0, "")])
+    search._prune(candidate)
+    assert lesion_count(candidate.targets) == 8
+    assert asked[-1] == 3
+
+
 def test_jeffreys_interval():
     low, high = jeffreys(8, 8)
     assert high == 1.0
@@ -276,13 +306,16 @@ def test_outcome_counts_samples_before_and_after(case, planned, monkeypatch):
     twin = dataclasses.replace(twin, tissue=dataclasses.replace(twin.tissue, samples=np.zeros((3, 0))))
     model, where = slab_model(twin.mesh), slab_sites(twin.mesh)
 
-    def paced(twin, protocol, sites, settings, *, tissue_sample, blocked, **_):
-        nodes = {s: where[s] for s in sites}
-        # the lesion of the last sample fails
-        lesion = blocked if tissue_sample < 2 else np.zeros_like(blocked)
-        return induce_model(model.with_blocked(lesion), nodes, protocol, stop_at_first=True, require_capture=False)
+    class Paced:
+        def __init__(self, twin, protocol, sites, settings, *, tissue_sample):
+            self.protocol, self.nodes, self.sample = protocol, {s: where[s] for s in sites}, tissue_sample
 
-    monkeypatch.setattr("planners.outcome.induce", paced)
+        def induce(self, *, blocked, **_):
+            # the lesion of the last sample fails
+            lesion = blocked if self.sample < 2 else np.zeros_like(blocked)
+            return induce_model(model.with_blocked(lesion), self.nodes, self.protocol, stop_at_first=True, require_capture=False)
+
+    monkeypatch.setattr("planners.outcome.PacedHeart", Paced)
     one, two = (outcome(twin, plan, run, PlanRequest(posterior_samples=8), threads=t) for t in (1, 2))
     assert one == two
     assert (one.before.successes, one.after.successes, one.after.samples) == (0, 2, 3)

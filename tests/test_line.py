@@ -27,7 +27,7 @@ from planners.pacing.vote import vote, voters
 CASES = Path(__file__).parents[1] / "cases"
 SMALL = str(CASES / "two_isthmuses" / "case.toml")
 pytestmark = pytest.mark.line
-STAGES = ("mesh", "tissue", "substrate", "induction", "evidence", "lesions", "outcome")
+STAGES = ("mesh", "tissue", "substrate", "induction", "evidence", "lesions", "outcome", "comparison")
 
 
 @pytest.fixture(scope="module")

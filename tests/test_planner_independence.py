@@ -92,17 +92,26 @@ def test_the_energy_setting_reaches_candidates_comparisons_and_sampled_depths(as
     mesh = scar_slab()
     model, sites = slab_model(mesh), slab_sites(mesh)
 
-    def paced(twin, protocol, names, settings=None, *, blocked, **_):
-        chosen = {name: sites[name] for name in names}
-        return induce_model(model.with_blocked(blocked), chosen, QUICK, stop_at_first=True, require_capture=False)
+    class Paced:
+        def __init__(self, twin, protocol, names, settings=None, **_):
+            self.nodes = {name: sites[name] for name in names or sites}
 
-    monkeypatch.setattr(search, "induce", paced)
-    monkeypatch.setattr(search, "stimulus_sites", lambda twin, protocol, names: sites)
-    monkeypatch.setattr("planners.outcome.induce", paced)
+        def induce(self, names=(), *, blocked, **_):
+            chosen = {name: self.nodes[name] for name in names or self.nodes}
+            return induce_model(model.with_blocked(blocked), chosen, QUICK, stop_at_first=True, require_capture=False)
+
+        def repeat(self, blocked, episodes, *, threads=1):
+            return True
+
+    monkeypatch.setattr(search, "PacedHeart", Paced)
+    monkeypatch.setattr("planners.outcome.PacedHeart", Paced)
     request = PlanRequest(access=("lv_endo",), strategies=("isthmus_transection",), compare=("exit_site",), energy={"source": "cryo"})
     plan = search.plan_lesions(twin_of(mesh), run, found.circuits, request)
+    plan = search.compare_strategies(twin_of(mesh), plan, run, found.circuits, request)
     assert {(t.radius_mm, t.depth_mm) for t in plan.targets} == {(4.5, 5.0)}
-    small = search.plan_lesions(twin_of(mesh), run, found.circuits, replace(request, energy={"source": "rf", "ablation_index": 400}))
+    weak = replace(request, energy={"source": "rf", "ablation_index": 400})
+    small = search.plan_lesions(twin_of(mesh), run, found.circuits, weak)
+    small = search.compare_strategies(twin_of(mesh), small, run, found.circuits, weak)
     by, other = ({a["strategy"]: a for a in p.alternatives} for p in (plan, small))
     per_lesion = {name: row["volume_ml"] / row["lesions"] for name, row in by.items()}
     assert all(per_lesion[name] > other[name]["volume_ml"] / other[name]["lesions"] for name in by)

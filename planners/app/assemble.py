@@ -43,7 +43,7 @@ SOURCES = {
     "remotest pacing site; pace-maps of the quiet heart at its cycle (planners/pacing/entrain.py)",
     "clinical_vts": "stage evidence: mean correlation of the leads over one cycle, and difference of the settled cycle lengths",
     "targets": "stage lesions: sets proposed by each strategy, re-tested with the whole protocol, smallest non-inducible one chosen",
-    "alternatives": "stage lesions: every set that was tested, and the standard strategies that it is compared with",
+    "alternatives": "stage lesions: every set that was tested; stage comparison: the strategies that it is compared with",
     "alternatives.minutes": "lesions times seconds per lesion, and access to each surface; values chosen here (planners/lesions/scores.py)",
     "alternatives.risk_ml": "healthy muscle lost, with what epicardial access and nearness count as (planners/lesions/scores.py)",
     "targets.transmural_probability": "wall thickness against the depth of the energy setting and its spread (planners/lesions/energy.py)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from planners.circuit_evidence import CircuitEvidence, TachycardiaEcgs, gather_e
 from planners.circuits import Reentry, collect
 from planners.circuits.episode import Collected
 from planners.lesions.result import LesionPlan
-from planners.lesions.search import plan_lesions
+from planners.lesions.search import compare_strategies, plan_lesions
 from planners.outcome import Outcome, outcome
 from planners.pacing.engine import InductionRun
-from planners.pacing.induce import PacingSettings, induce
+from planners.pacing.induce import PacedHeart, PacingSettings
 from planners.pacing.protocol import load_protocol
 from planners.pacing.vote import vote
 from twin.calibrate.registration import Registration
@@ -34,7 +34,7 @@ from twin.plan import Circuit, PlanRequest
 from twin.run import content_hash
 from twin.stages import Stages
 
-VERSION = "4"
+VERSION = "5"
 """Part of every stage's key: raised when a stage would give another answer to the same input."""
 
 
@@ -46,6 +46,8 @@ class Line:
     console: Console
     seed: int
     threads: int
+    hearts: dict[str, PacedHeart] = field(default_factory=dict)
+    """The heart that was paced, by the key of its induction: lesions are re-tested in the same."""
 
     def mesh(self, patient: Patient, edge_mm: float) -> HeartMesh:
         """Labels to a mesh with fibres, coordinates and segments."""
@@ -123,7 +125,7 @@ class Line:
         def pace(folder: Path) -> InductionRun:
             # every site leaves its own file, so loading a finished stage is pacing that finds all of them done
             twin, sites = calibration.twin, request.sites
-            run = induce(twin, protocol, sites, settings, folder=folder, progress=self._sites, threads=self.threads)
+            run = self.heart(calibration, request, settings).induce(folder=folder, progress=self._sites, threads=self.threads)
             if not request.vote:
                 return run
             return vote(run, twin, protocol, sites, settings, folder=folder, progress=self._sites, threads=self.threads)
@@ -132,6 +134,13 @@ class Line:
         alike = TachycardiaEcgs(calibration.twin.mesh).likeness
         found = collect(Reentry.of(calibration.twin.mesh), run.inductions, run.episodes, (), alike)
         return replace(run, inductions=found.inductions), found
+
+    def heart(self, calibration: Calibration, request: PlanRequest, settings: PacingSettings) -> PacedHeart:
+        """The reduced model of the tissue that stage induction paces; what it remembers of that serves the re-tests."""
+        key = self.stages.keys["induction"]
+        if key not in self.hearts:
+            self.hearts[key] = PacedHeart(calibration.twin, load_protocol(request.protocol), request.sites, settings)
+        return self.hearts[key]
 
     def evidence(
         self,
@@ -165,17 +174,60 @@ class Line:
     def lesions(
         self, calibration: Calibration, run: InductionRun, circuits: Sequence[Circuit], request: PlanRequest, settings: PacingSettings
     ) -> LesionPlan:
-        """Lesion sets proposed, re-tested, grown and pruned."""
+        """Lesion sets proposed, re-tested, grown and pruned, until one suffices."""
         key = content_hash(VERSION, "lesions", self.stages.keys["induction"], asdict(request))
-        return self.stages.run(
+        spent: dict[str, float] = {}
+        made = self.stages.run(
             "lesions",
             key,
             lambda folder: plan_lesions(
-                calibration.twin, run, circuits, request, settings, folder=folder, progress=self._sites, threads=self.threads
+                calibration.twin,
+                run,
+                circuits,
+                request,
+                settings,
+                heart=self.heart(calibration, request, settings),
+                folder=folder,
+                progress=self._sites,
+                threads=self.threads,
+                spent_s=spent,
             ),
             lambda value, folder: value.save(folder),
             LesionPlan.load,
             "Lesions, each set re-tested",
+        )
+        self.stages.wall_s.update({f"lesions, {what}": round(seconds, 3) for what, seconds in spent.items()})
+        return made
+
+    def comparison(
+        self,
+        calibration: Calibration,
+        plan: LesionPlan,
+        run: InductionRun,
+        circuits: Sequence[Circuit],
+        request: PlanRequest,
+        settings: PacingSettings,
+    ) -> LesionPlan:
+        """The same plan with the strategies that were not chosen in its table, re-tested too."""
+        key = content_hash(VERSION, "comparison", self.stages.keys["lesions"])
+        return self.stages.run(
+            "comparison",
+            key,
+            lambda folder: compare_strategies(
+                calibration.twin,
+                plan,
+                run,
+                circuits,
+                request,
+                settings,
+                heart=self.heart(calibration, request, settings),
+                folder=folder,
+                progress=self._sites,
+                threads=self.threads,
+            ),
+            lambda value, folder: value.save(folder),
+            LesionPlan.load,
+            "Other strategies, for comparison",
         )
 
     def outcome(

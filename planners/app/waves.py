@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.calibration import Calibration
-from planners.circuit_evidence import stimuli_ms
 from planners.circuits.episode import Episode
 from planners.lesions.result import LesionPlan
-from planners.pacing.induce import PacingSettings, model_of, stimulus_sites
+from planners.pacing.induce import PacingSettings, model_of, stimuli_ms, stimulus_sites
 from planners.pacing.protocol import load_protocol
 from planners.report.story import Wave
 from twin.experiment import Activations

@@ -1,7 +1,11 @@
-"""The search: every strategy's lesions are re-tested, grown while VT is still inducible, and the smallest set that suffices is chosen."""
+"""The search: lesion sets of the strategies, smallest first, are re-tested and grown while VT is still inducible.
+
+The first that suffices is pruned and chosen. Strategies that were not needed are re-tested for comparison, as a work of its own.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planners.circuits import Reentry, collect
+from planners.circuits import Episode, Reentry, collect
 from planners.circuits.sections import Sections
 from planners.lesions.avoid import nearest
 from planners.lesions.energy import check_request, preset_of, transmural_probability, with_energy
@@ -20,7 +24,7 @@ from planners.lesions.result import LesionPlan
 from planners.lesions.scores import scores, with_pareto
 from planners.lesions.strategy import Strategy, strategy
 from planners.pacing.engine import InductionRun, Progress
-from planners.pacing.induce import PacingSettings, induce, stimulus_sites
+from planners.pacing.induce import PacedHeart, PacingSettings
 from planners.pacing.protocol import load_protocol
 from twin.errors import InputError
 from twin.model import Twin
@@ -33,6 +37,12 @@ GROWTH_MM = 1.0
 Retest = Callable[[NDArray[np.bool_], Sequence[str]], InductionRun]
 """Paces the heart with lesions (m,) from the named sites and stops after the first that still induces."""
 
+Repeat = Callable[[NDArray[np.bool_], Sequence[Episode]], "bool | None"]
+"""Whether any of the trains that started these episodes still induces with lesions (m,); None: they cannot be repeated."""
+
+MOST_TRIALS, MOST_RETESTS = 40, 3
+"""So many smaller sets are tried on the known trains, and so many of what that leaves re-tested in full."""
+
 
 def plan_lesions(
     twin: Twin,
@@ -41,24 +51,66 @@ def plan_lesions(
     request: PlanRequest,
     settings: PacingSettings | None = None,
     *,
+    heart: PacedHeart | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    threads: int = 1,
+    spent_s: dict[str, float] | None = None,
+) -> LesionPlan:
+    """Find the smallest lesion set after which the request's protocol induces nothing from any site.
+
+    run, circuits: what was induced without lesions; heart: the one that was paced for it, if it is still there; folder: keeps every
+    re-test, so that a search that was cut off goes on where it was; spent_s: gets the seconds of "proposed" and "re-tested".
+    Sets that are larger than the first that suffices are not developed: `compare_strategies` re-tests them.
+    Raises InputError for unknown strategies or surfaces and impossible lesion sizes.
+    """
+    search = _search(twin, request, settings, heart, folder, progress, threads)
+    plan = search.plan(run, circuits)
+    if spent_s is not None:
+        spent_s.update(search.spent_s)
+    return plan
+
+
+def compare_strategies(
+    twin: Twin,
+    plan: LesionPlan,
+    run: InductionRun,
+    circuits: Sequence[Circuit],
+    request: PlanRequest,
+    settings: PacingSettings | None = None,
+    *,
+    heart: PacedHeart | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
     threads: int = 1,
 ) -> LesionPlan:
-    """Find the smallest lesion set after which the request's protocol induces nothing from any site.
+    """The plan with the other strategies of the request in its table: each is scored and re-tested from the sites that induced."""
+    if not run.induced:
+        return plan
+    return _search(twin, request, settings, heart, folder, progress, threads).compared(plan, run, circuits)
 
-    run, circuits: what was induced without lesions; folder: keeps every re-test, so that a search that was cut off goes on where it was.
-    Raises InputError for unknown strategies or surfaces and impossible lesion sizes.
-    """
+
+def _search(
+    twin: Twin,
+    request: PlanRequest,
+    settings: PacingSettings | None,
+    heart: PacedHeart | None,
+    folder: Path | None,
+    progress: Progress | None,
+    threads: int,
+) -> Search:
     request = with_energy(request)
     check_request(request)
-    protocol = load_protocol(request.protocol)
+    paced = heart or PacedHeart(twin, load_protocol(request.protocol), request.sites, settings)
 
     def retest(blocked: NDArray[np.bool_], sites: Sequence[str]) -> InductionRun:
         kept = folder / f"test-{content_hash(blocked)}" if folder else None
-        return induce(twin, protocol, sites, settings, blocked=blocked, folder=kept, progress=progress, threads=threads, stop_at_first=True)
+        return paced.induce(sites, blocked=blocked, folder=kept, progress=progress, threads=threads, stop_at_first=True)
 
-    return Search(twin, request, list(stimulus_sites(twin, protocol, request.sites)), retest).plan(run, circuits)
+    def repeat(blocked: NDArray[np.bool_], trains: Sequence[Episode]) -> bool:
+        return paced.repeat(blocked, trains, threads=threads)
+
+    return Search(twin, request, list(paced.nodes), retest, repeat)
 
 
 @dataclass
@@ -81,15 +133,19 @@ class _Candidate:
 class Search:
     """Develops lesion sets for one heart; `retest` is asked whether a set suffices."""
 
-    def __init__(self, twin: Twin, request: PlanRequest, sites: Sequence[str], retest: Retest) -> None:
-        self.twin, self.request, self.sites, self.retest = twin, request, list(sites), retest
+    def __init__(
+        self, twin: Twin, request: PlanRequest, sites: Sequence[str], retest: Retest, repeat: Repeat = lambda blocked, trains: None
+    ) -> None:
+        self.twin, self.request, self.sites, self.retest, self.repeat = twin, request, list(sites), retest, repeat
         self.maker = LesionMaker(twin.mesh, request.avoid)
         self.strategies: list[Strategy] = [strategy(name) for name in request.strategies]
         further = (*request.compare, *(["user_drawn"] if request.drawn else []))
-        self.compared: list[Strategy] = [strategy(name) for name in dict.fromkeys(further) if name not in request.strategies]
+        self.others: list[Strategy] = [strategy(name) for name in dict.fromkeys(further) if name not in request.strategies]
         self.surfaces = self.maker.surfaces(request.access)
         self.circuits: list[Circuit] = []
         self.inducing: list[str] = []
+        self.trains: tuple[Episode, ...] = ()
+        self.spent_s = {"proposed": 0.0, "re-tested": 0.0}
 
     def plan(self, run: InductionRun, circuits: Sequence[Circuit]) -> LesionPlan:
         """Choose the smallest sufficient set; without inductions there is nothing to do."""
@@ -100,25 +156,44 @@ class Search:
             return LesionPlan((), (), (), (), run.inductions, none, 0.0, True, ("nothing was induced, so nothing is proposed",))
         if not self.surfaces:
             raise InputError("plan", "access", f"this heart has none of {', '.join(self.request.access)}", "allow a surface that it has")
+        began = time.perf_counter()
+        plan = self._planned(run)
+        self.spent_s["proposed"] = time.perf_counter() - began - self.spent_s["re-tested"]
+        return plan
+
+    def _planned(self, run: InductionRun) -> LesionPlan:
+        self.trains = run.episodes
         notes: list[str] = []
-        compared = self._proposed(self.compared, notes)
-        candidates = self._proposed(self.strategies, notes)
-        candidates.sort(key=lambda c: c.volume_ml)
-        done = False
-        for candidate in candidates:
-            self._develop(candidate, grow=not done)
-            done |= candidate.non_inducible and candidate.volume_ml <= self.request.max_volume_ml
-        known = list(self.circuits)
-        for candidate in compared:
-            candidate.compared = True
-            self._test(candidate, self.inducing)
-            # what a set that is not proposed would leave or start is no circuit of this heart's plan
-            self.circuits = list(known)
-        if not candidates:
+        developed: list[_Candidate] = []
+        for candidate in sorted(self._proposed(self.strategies, notes), key=lambda c: c.volume_ml):
+            self._develop(candidate)
+            developed.append(candidate)
+            if candidate.non_inducible and candidate.volume_ml <= self.request.max_volume_ml:
+                # a larger set is never chosen once a smaller one suffices
+                break
+        if not developed:
             none = np.zeros(len(self.twin.mesh.tets), bool)
             left = tuple(self.circuits)
             return LesionPlan((), (), left, left, run.inductions, none, 0.0, False, (*notes, "no strategy found anything to ablate"))
-        return self._chosen(candidates, compared, notes)
+        return self._chosen(developed, notes)
+
+    def compared(self, plan: LesionPlan, run: InductionRun, circuits: Sequence[Circuit]) -> LesionPlan:
+        """The plan with a row for every other strategy, re-tested from the sites that induced until the first that still does."""
+        self.inducing = [s for s in self.sites if s in run.inducing_sites]
+        known, asked = {row["strategy"] for row in plan.alternatives}, {s.name for s in self.strategies}
+        notes: list[str] = []
+        rows = [dict(row) for row in plan.alternatives]
+        self.circuits = list(circuits)
+        for candidate in self._proposed([s for s in (*self.strategies, *self.others) if s.name not in known], notes):
+            # what a set that is not proposed would leave or start is no circuit of this heart's plan
+            self.circuits = list(plan.circuits)
+            candidate.compared, candidate.rounds = candidate.strategy not in asked, 1
+            self._test(candidate, self.inducing)
+            if candidate.volume_ml > self.request.max_volume_ml:
+                candidate.note = f"larger than the {self.request.max_volume_ml:g} mL allowed"
+            rows.append(self._score(candidate, False, plan.circuits))
+        said = tuple(n for n in notes if n not in plan.notes)
+        return replace(plan, alternatives=tuple(with_pareto(rows)), notes=(*plan.notes, *said))
 
     def _proposed(self, strategies: Sequence[Strategy], notes: list[str]) -> list[_Candidate]:
         """The first proposal of every strategy that has one; why others have none goes into the notes."""
@@ -144,15 +219,15 @@ class Search:
         candidate.targets, candidate.mask = targets, self.maker.mask(targets)
         candidate.volume_ml = self.maker.volume_ml(candidate.mask)
 
-    def _develop(self, candidate: _Candidate, grow: bool) -> None:
+    def _develop(self, candidate: _Candidate) -> None:
         """Re-test, and while something is still induced add lesions for new circuits or enlarge those that there are."""
         mine = strategy(candidate.strategy)
-        limit = self.request.max_rounds if grow else 1
+        limit = self.request.max_rounds
         size, energy = self.request, preset_of(self.request)
         while candidate.rounds < limit:
             candidate.rounds += 1
             too_large = candidate.volume_ml > self.request.max_volume_ml
-            self._test(candidate, self.inducing if too_large or not grow else self._everywhere())
+            self._test(candidate, self.inducing if too_large else self._everywhere())
             if too_large:
                 candidate.note = f"larger than the {self.request.max_volume_ml:g} mL allowed"
                 return
@@ -177,17 +252,11 @@ class Search:
 
     def _test(self, candidate: _Candidate, sites: Sequence[str]) -> None:
         """Inducing sites first, then the others; a site that still induces ends the test."""
+        began = time.perf_counter()
         first = [s for s in sites if s in self.inducing]
-        parts = [self.retest(candidate.mask, first)]
         rest = [s for s in sites if s not in first]
-        if rest and not parts[0].induced:
-            parts.append(self.retest(candidate.mask, rest))
-        last = InductionRun(
-            parts[0].protocol,
-            tuple(i for p in parts for i in p.inductions),
-            tuple(e for p in parts for e in p.episodes),
-            sum(p.attempts for p in parts),
-        )
+        last = self.retest(candidate.mask, [*first, *rest])
+        self.spent_s["re-tested"] += time.perf_counter() - began
         found = collect(Reentry.of(self.twin.mesh, candidate.mask), last.inductions, last.episodes, self.circuits)
         self.circuits = list(found.circuits)
         named = {i.circuit for i in found.inductions if i.induced}
@@ -199,38 +268,74 @@ class Search:
             candidate.tested = "until the first induction"
 
     def _prune(self, candidate: _Candidate) -> None:
-        """Leave out lesions without which every isthmus stays separated, if the re-test agrees."""
+        """Leave out lesions without which every isthmus stays separated, or else no known train induces, if the re-test agrees."""
+        fewer = self._still_separating(candidate)
+        if fewer is not None:
+            self._replaced(candidate, fewer)
+        elif len(self.trains) and lesion_count(candidate.targets) > 1:
+            trains = list(self.trains)
+            for _ in range(MOST_RETESTS):
+                fewer = self._still_quiet(candidate, trains)
+                if fewer is None or (counter := self._replaced(candidate, fewer)) is None:
+                    return
+                # what the smaller set did not prevent is asked of the next one too
+                trains += counter
+
+    def _replaced(self, candidate: _Candidate, targets: list[Target]) -> tuple[Episode, ...] | None:
+        """Take the smaller set if nothing is inducible with it (None), else give what was."""
+        trial = self._candidate(candidate.strategy, targets)
+        known = list(self.circuits)
+        self._test(trial, self._everywhere())
+        if not trial.non_inducible:
+            self.circuits = known
+            return trial.last.episodes if trial.last else ()
+        candidate.last, candidate.residual = trial.last, trial.residual
+        self._put(candidate, targets)
+        return None
+
+    def _still_separating(self, candidate: _Candidate) -> list[Target] | None:
+        """Fewer lesions that separate every isthmus which these separate; None if there are none, or no isthmus has two ends."""
         sections = Sections(self.twin.mesh)
         channels = [c for circuit in self.circuits if (c := channel_of(self.twin.mesh, sections, circuit)) is not None]
         held = [c for c in channels if separated(self.twin.mesh, c, candidate.mask)]
         if not held:
-            return
+            return None
         targets = list(candidate.targets)
         for k in range(len(targets)):
             for position in list(targets[k].positions_mm)[::-1]:
-                kept = [p for p in targets[k].positions_mm if p is not position]
-                fewer = [*targets[:k], replace(targets[k], positions_mm=kept), *targets[k + 1 :]]
+                fewer = _without(targets, {(k, tuple(position))})
                 mask = self.maker.mask(fewer)
                 if all(separated(self.twin.mesh, c, mask) for c in held):
                     targets = fewer
-        targets = [t for t in targets if t.positions_mm]
-        if lesion_count(targets) == lesion_count(candidate.targets):
-            return
-        trial = self._candidate(candidate.strategy, targets)
-        self._test(trial, self._everywhere())
-        if trial.non_inducible:
-            candidate.last, candidate.residual = trial.last, trial.residual
-            self._put(candidate, targets)
+        return _fewer(targets, candidate)
 
-    def _chosen(self, candidates: list[_Candidate], compared: list[_Candidate], notes: list[str]) -> LesionPlan:
+    def _still_quiet(self, candidate: _Candidate, trains: Sequence[Episode]) -> list[Target] | None:
+        """Fewer lesions with which none of the trains induces: groups of them are left out, halves first, single ones last."""
+        targets, trials = list(candidate.targets), 0
+        group = lesion_count(targets) // 2
+        while group and trials < MOST_TRIALS:
+            singles = [(k, tuple(p)) for k, t in enumerate(targets) for p in t.positions_mm]
+            for start in range(0, len(singles), group):
+                fewer = _without(targets, set(singles[start : start + group]))
+                if trials >= MOST_TRIALS or not lesion_count(fewer):
+                    break
+                trials += 1
+                began = time.perf_counter()
+                answer = self.repeat(self.maker.mask(fewer), trains)
+                self.spent_s["re-tested"] += time.perf_counter() - began
+                if answer is False:
+                    targets = fewer
+            group //= 2
+        return _fewer(targets, candidate)
+
+    def _chosen(self, candidates: list[_Candidate], notes: list[str]) -> LesionPlan:
         def rank(c: _Candidate) -> tuple[bool, bool, int, float]:
             return (c.volume_ml > self.request.max_volume_ml, not c.non_inducible, len(c.residual), c.volume_ml)
 
-        while (best := min(candidates, key=rank)).tested == "inducing sites" and not rank(best)[0]:
-            self._test(best, self._everywhere())
+        best = min(candidates, key=rank)
         if rank(best)[0]:
             notes.append(f"every lesion set is larger than the {self.request.max_volume_ml:g} mL allowed; none is proposed")
-            alternatives = tuple(with_pareto([self._score(c, False) for c in (*candidates, *compared)]))
+            alternatives = tuple(with_pareto([self._score(c, False, self.circuits) for c in candidates]))
             left = tuple(self.circuits)
             return LesionPlan((), alternatives, left, left, (), np.zeros_like(best.mask), 0.0, False, tuple(notes))
         if best.non_inducible:
@@ -241,7 +346,7 @@ class Search:
         assert best.last is not None
         return LesionPlan(
             targets,
-            tuple(with_pareto([self._score(c, c is best) for c in (*candidates, *compared)])),
+            tuple(with_pareto([self._score(c, c is best, self.circuits) for c in candidates])),
             tuple(self.circuits),
             best.residual,
             best.last.inductions,
@@ -256,9 +361,9 @@ class Search:
         sure = transmural_probability(self.maker.thickness_mm(target), target.depth_mm, float(preset_of(self.request).depth_sd))
         return replace(target, transmural_probability=round(float(sure.mean()), 4), nearest=nearest(target, self.request.avoid))
 
-    def _score(self, c: _Candidate, chosen: bool) -> dict[str, Any]:
+    def _score(self, c: _Candidate, chosen: bool, circuits: Sequence[Circuit]) -> dict[str, Any]:
         cycles = [r.cycle_length_ms for r in c.residual]
-        known = {circuit.id for circuit in self.circuits}
+        known = {circuit.id for circuit in circuits}
         return {
             "strategy": c.strategy,
             "chosen": chosen,
@@ -271,3 +376,13 @@ class Search:
             "rounds": c.rounds,
             "note": c.note,
         }
+
+
+def _without(targets: Sequence[Target], left_out: set[tuple[int, tuple[float, ...]]]) -> list[Target]:
+    """The targets without some of their lesions, each given by its target's number and its position; numbers stay."""
+    return [replace(t, positions_mm=[p for p in t.positions_mm if (k, tuple(p)) not in left_out]) for k, t in enumerate(targets)]
+
+
+def _fewer(targets: Sequence[Target], candidate: _Candidate) -> list[Target] | None:
+    """The targets that still have lesions; None if none was left out."""
+    return None if lesion_count(targets) == lesion_count(candidate.targets) else [t for t in targets if t.positions_mm]

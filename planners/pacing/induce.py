@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from meshing.sites import ENDOCARDIAL, SEGMENT_CENTRES, site_nodes, sites_named
+from planners.circuits.episode import Episode
 from planners.pacing.engine import InductionRun, Progress, induce_model
 from planners.pacing.memory import Memory
 from planners.pacing.protocol import Protocol
+from planners.pacing.trains import Train, drive, extend
 from solvers.eikonal.reentrant import ReentrantEikonal, Settings
 from solvers.eikonal.restitution import RestitutionTable, load_tables
 from twin.errors import InputError
@@ -120,6 +123,35 @@ class PacedHeart:
         if sites or self.sites:
             return run
         return replace(run, inductions=run.inductions + _dropped(self.twin, self.protocol, self.nodes))
+
+    def repeat(self, blocked: NDArray[np.bool_], episodes: Sequence[Episode], *, threads: int = 1) -> bool:
+        """Whether any of the trains that started these episodes induces with lesions (m,); they are asked in their order."""
+        treated = self.memory.model.with_blocked(blocked)
+
+        def inducible(episode: Episode) -> bool:
+            nodes, times = self.nodes[episode.site], stimuli_ms(self.protocol, episode)
+            count = max(1, len(episode.coupling_ms))
+            train = Train(nodes, tuple(times[:-count]), tuple(times[-count:]))
+            until = train.beats_ms[-1] + self.protocol.extras[0].floor_ms if self.protocol.extras else train.extras_ms[0]
+            state = self.memory.state_of(treated, episode.site, nodes, train.beats_ms, until)
+            return extend(treated, drive(treated, train).state if state is None else state, train, self.protocol.sustained).inducible
+
+        with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+            waiting = [pool.submit(inducible, e) for e in episodes]
+            try:
+                return any(answer.result() for answer in waiting)
+            finally:
+                for answer in waiting:
+                    answer.cancel()
+
+
+def stimuli_ms(protocol: Protocol, episode: Episode) -> list[float]:
+    """Times of the drive and the extrastimuli (or of the burst) that started an episode."""
+    found = next(d for d in protocol.drives if d.cycle_ms == episode.cycle_ms)
+    times = [k * found.cycle_ms for k in range(found.computed_beats)]
+    for coupling in episode.coupling_ms:
+        times.append(times[-1] + coupling)
+    return times
 
 
 def induce(

@@ -11,11 +11,10 @@ import numpy as np
 from meshing.anatomy import complete
 from meshing.electrodes import electrodes
 from meshing.mesh_labels import mesh_heart
-from planners.circuit_evidence import stimuli_ms
 from planners.circuits import Reentry, collect
 from planners.circuits.likeness import STEP_MS, ecg_of
 from planners.circuits.loop import typical_cycle_ms
-from planners.pacing.induce import PacingSettings, induce, model_of, stimulus_sites
+from planners.pacing.induce import PacingSettings, induce, model_of, stimuli_ms, stimulus_sites
 from planners.pacing.protocol import load_protocol
 from planners.virtual.measure import TORSO_GAIN, Array, MeasureSpec, electrode_noise
 from solvers.ecg import LeadField
