@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from analytic_hearts import ventricles
 from browser import CHROMIUM, Browser, needs_browser
+from matplotlib.figure import Figure
 from PIL import Image
 
 from meshing.anatomy import complete
@@ -19,10 +20,10 @@ from meshing.sites import pacing_sites
 from planners.calibration import Calibration
 from planners.overlay import DEFAULT, export
 from planners.report.build import html, write_report
-from planners.report.pdf import pdf
+from planners.report.pdf import _first, _second, _third, pdf
 from planners.report.raster import Camera, Shape, render, sphere, tube
 from planners.report.story import Story, Wave
-from planners.report.summary import MOST_DOUBTS, credibility, doubts, headline, listed, named, todo
+from planners.report.summary import MOST_DOUBTS, credibility, doubts, facts, headline, listed, named, todo
 from planners.report.viewer import data, voltage
 from twin.calibrate.ecg import EcgFit
 from twin.errors import InputError
@@ -132,8 +133,16 @@ def test_the_page_is_one_file_that_asks_for_nothing(story: Story, page: Path) ->
 def test_the_headline_says_what_was_found(story: Story) -> None:
     assert headline(story) == (
         "Ventricular tachycardia was induced from 1 of 2 sites, by 1 circuit (cycle length 340 ms). "
-        "2 lesions (1.2 mL) are proposed; afterwards nothing is inducible from any site by the same protocol."
+        "2 lesions (1.2 mL) are proposed; afterwards, with the likeliest tissue, nothing is inducible from any of these sites by the same "
+        "protocol."
     )
+    (target,) = story.plan.targets
+    one = replace(story, plan=replace(story.plan, targets=[replace(target, positions_mm=target.positions_mm[:1])]))
+    assert "1 lesion (1.2 mL) is proposed" in headline(one)
+    assert {f["label"] for f in facts(one)} >= {"lesion proposed", "circuit"}
+    still = replace(story, plan=replace(story.plan, outcome=story.plan.outcome | {"non_inducible_at_mode": False}))
+    assert headline(still).endswith("VT is still inducible by the same protocol.")
+    assert "from any" not in headline(still).split("afterwards")[1], "that would read as: from every site"
 
 
 def test_overlays_return_the_same_points(story: Story, tmp_path: Path) -> None:
@@ -299,6 +308,36 @@ def test_the_summary_is_three_sheets_of_equal_bytes(story: Story) -> None:
     assert len(re.findall(rb"/Type /Page\b", made)) == 3
     assert b"CreationDate" not in made
     assert len(made) < 2_000_000
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(t.get_text() for t in figure.texts)
+
+
+def test_a_sheet_never_passes_a_part_of_a_list_off_as_the_whole(story: Story) -> None:
+    assert "more: " not in texts(_first(story).figure) + texts(_second(story).figure)
+    (target,) = story.plan.targets
+    many = [replace(target, id=f"T{k}", order=k, why="cuts a long way through what is left of the muscle here") for k in range(1, 41)]
+    crowded = replace(story, plan=replace(story.plan, targets=many, limits=["an assumption that has to be known " * 4] * 60))
+    first, second, third = (make(crowded).figure for make in (_first, _second, _third))
+    shown = [int(n) for n in re.findall(r"^(\d+)\.$", texts(first), re.MULTILINE)]
+    assert f"{40 - len(shown)} more: report.html" in texts(first)
+    assert "56 more: overlay/csv/targets.csv" in texts(second), "80 positions, 24 of them shown"
+    limits = texts(third).replace("\n", " ").count("an assumption that has to be known an")
+    assert re.search(r"(\d+) more: report.html", texts(third))
+    assert limits > 0
+    assert min(t.get_position()[1] for t in first.texts) >= 0.02
+
+
+def test_numbers_say_no_more_than_is_known(story: Story, page: Path) -> None:
+    (target,) = story.plan.targets
+    fine = replace(story, plan=replace(story.plan, targets=[replace(target, radius_mm=4.3333333, depth_mm=6.0)]))
+    assert "(4.3 mm radius, 6 mm deep)" in todo(fine)[0]
+    assert "4.3 / 6" in texts(_second(fine).figure)
+    assert re.search(r">0\.\d\d m/s<", page.read_text()), "velocities to a hundredth of a metre per second"
+    assert "mid inferior" not in texts(_second(story).figure)
+    assert "basal" not in texts(_second(story).figure)
+    assert "mid anterior" in texts(_second(story).figure), "sites and segments have their names on paper too"
 
 
 def test_sites_have_the_names_of_the_laboratory() -> None:

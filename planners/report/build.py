@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
+from planners.pacing.entrain import RETURN, STIMULUS_QRS
 from planners.report import cards, charts, pictures, summary, viewer
 from planners.report.palette import TISSUE
 from planners.report.story import Story, Wave
@@ -60,9 +61,9 @@ def _map_text(fit: Mapping[str, Any]) -> str:
         return ""
     parts = [
         f"{fit['map_points_fitted']} mesh nodes carry a fitted point; on the {fit['map_points_held_out']} that were held out",
-        f"the twin is off by {fit['held_out_rms_ms']} ms RMS ({fit['held_out_median_abs_ms']} ms median).",
-        f"{fit['breakthrough_sites']} breakthrough sites were found.",
-        f"Median distance of map points to the surface after registration: {fit['registration_median_mm']} mm.",
+        f"the twin is off by {fit['held_out_rms_ms']:.1f} ms RMS ({fit['held_out_median_abs_ms']:.1f} ms median).",
+        f"Breakthrough sites that were found: {fit['breakthrough_sites']}.",
+        f"Median distance of map points to the surface after registration: {fit['registration_median_mm']:.1f} mm.",
     ]
     parts += [f"{fit[key]}." for key in ("registration_ambiguity", "rv_breakthrough") if fit.get(key)]
     return " ".join(parts)
@@ -135,6 +136,7 @@ def html(story: Story) -> str:
     folder = files("planners.report")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"plain": _plain, "named": summary.named, "segment": summary.segment, "listed": summary.listed}
+    environment.filters["mm"] = summary.millimetres
     environment.filters["surface"] = lambda name: summary.SURFACES.get(name, name)
     fit = story.calibration.twin.tissue.fit
     ecg = story.calibration.ecg
@@ -169,6 +171,7 @@ def html(story: Story) -> str:
         alternative_keys=_columns(story.plan.alternatives),
         titles=TITLES,
         cards=cards.cards(story),
+        isthmus_limits=(float(RETURN), 100 * float(STIMULUS_QRS)),
         velocity_chart=Markup(charts.velocities(story)),
         tissue_rows=_tissue_rows(story),
         map_fit=Markup(charts.map_fit(story)),

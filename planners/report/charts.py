@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 MEASURED, MODEL = "#000000", "#D55E00"
 
 
-def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
+def svg(draw: Callable[[Any], None], width: float, height: float) -> str:
     """Run `draw(figure)` and return the figure as SVG whose bytes depend on the content alone."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -32,19 +32,23 @@ def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
     return re.sub(r"^.*?(?=<svg)", "", buffer.getvalue(), flags=re.DOTALL)
 
 
-def _leads(figure: Any, series: list[tuple[Array, Array, str, str]]) -> None:
+SIMULATED = "arbitrary"
+"""Unit of a simulated ECG's amplitude: generic electrodes on an infinite conductor give shapes and no millivolts."""
+
+
+def _leads(figure: Any, series: list[tuple[Array, Array, str, str]], unit: str) -> None:
     """Twelve small panels in the usual order; each series is (time_ms, (12, t) values, colour, label)."""
-    _panels(figure, figure.subplots(3, 4, sharex=True), series)
+    _panels(figure, figure.subplots(3, 4, sharex=True), series, unit)
 
 
 def leads_in(figure: Any, box: Any, series: list[tuple[Array, Array, str, str]]) -> None:
-    """The same panels inside a box of a page, small enough for print."""
+    """The same panels of simulated leads inside a box of a page, small enough for print."""
     grid = figure.add_gridspec(3, 4, left=box.x0 + 0.04, right=box.x1, bottom=box.y0 + 0.025, top=box.y1 - 0.012, hspace=0.75, wspace=0.35)
     axes = grid.subplots(sharex=True)
-    _panels(figure, axes, series, 6.5)
+    _panels(figure, axes, series, SIMULATED, 6.5)
 
 
-def _panels(figure: Any, axes: Any, series: list[tuple[Array, Array, str, str]], size: float = 9.0) -> None:
+def _panels(figure: Any, axes: Any, series: list[tuple[Array, Array, str, str]], unit: str, size: float = 9.0) -> None:
     order = np.array(LEADS).reshape(4, 3).T
     for row in range(3):
         for column in range(4):
@@ -58,7 +62,7 @@ def _panels(figure: Any, axes: Any, series: list[tuple[Array, Array, str, str]],
             if row == 2:
                 ax.set_xlabel("ms", fontsize=size)
             if column == 0:
-                ax.set_ylabel("mV", fontsize=size)
+                ax.set_ylabel(unit, fontsize=size)
     if len(series) > 1:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)
@@ -71,12 +75,12 @@ def sinus_ecg(story: Story) -> str:
         return ""
     predicted = fit.predicted * fit.scale
     series = [(fit.time_ms, fit.measured, MEASURED, "recorded"), (fit.time_ms, predicted, MODEL, "twin (scaled)")]
-    return _svg(lambda figure: _leads(figure, series), 9.0, 4.6)
+    return svg(lambda figure: _leads(figure, series, "mV"), 9.0, 4.6)
 
 
 def twelve(series: list[tuple[Array, Array, str, str]]) -> str:
-    """Twelve leads of one or more ECGs; each is (time_ms (t,), (12, t) mV, colour, label)."""
-    return _svg(lambda figure: _leads(figure, series), 9.0, 4.6)
+    """Twelve leads of simulated ECGs and what is scaled to them; each is (time_ms (t,), (12, t), colour, label)."""
+    return svg(lambda figure: _leads(figure, series, SIMULATED), 9.0, 4.6)
 
 
 def map_fit(story: Story) -> str:
@@ -104,7 +108,7 @@ def map_fit(story: Story) -> str:
         for ax in (left, right):
             ax.spines[["top", "right"]].set_visible(False)
 
-    return _svg(draw, 8.0, 3.2)
+    return svg(draw, 8.0, 3.2)
 
 
 def velocities(story: Story) -> str:
@@ -124,4 +128,4 @@ def velocities(story: Story) -> str:
         ax.set_xlim(left=0)
         ax.spines[["top", "right"]].set_visible(False)
 
-    return _svg(draw, 7.0, 0.7 + 0.42 * len(tissue.names))
+    return svg(draw, 7.0, 0.7 + 0.42 * len(tissue.names))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from planners.report.charts import svg
 from planners.report.palette import CIRCUIT, TARGET
 from twin.atomic import write_text
 
@@ -22,16 +22,12 @@ def write_fusion_report(name: str, result: Mapping[str, Any], path: Path) -> Non
     sites = result.get("sites")
     half = result["missing"].get("half")
     r = {**result, "sites": sites, "survival": result.get("survival"), "missing": {**result["missing"], "half": half}}
-    write_text(path, page.render(name=name, r=r, figure=base64.b64encode(_figure(result)).decode()))
+    picture = svg(lambda figure: _draw(figure, result), 11.0, 3.6)
+    write_text(path, page.render(name=name, r=r, figure=base64.b64encode(picture.encode()).decode()))
 
 
-def _figure(result: Mapping[str, Any]) -> bytes:
-    """AUC by model with intervals, calibration curve and decision curve of the default, as SVG."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    matplotlib.rcParams["svg.hashsalt"] = "vtwin"
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+def _draw(figure: Any, result: Mapping[str, Any]) -> None:
+    """AUC by model with intervals, calibration curve and decision curve of the default."""
     forest, curve, decision = figure.subplots(1, 3, width_ratios=(1.4, 1, 1))
     names = list(result["models"])[::-1]
     for row, name in enumerate(names):
@@ -51,6 +47,3 @@ def _figure(result: Mapping[str, Any]) -> bytes:
     decision.axhline(0, color="#999999", lw=1)
     decision.set(xlabel="threshold", title="net benefit", ylim=(-0.1, None))
     decision.legend(frameon=False)
-    out = io.BytesIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
-    return out.getvalue()

@@ -1,4 +1,4 @@
-"""`summary.pdf`: the plan on two or three sheets of A4 for a folder or a wall, drawn by matplotlib; equal plans give equal bytes."""
+"""`summary.pdf`: the plan on three sheets of A4 for a folder or a wall, drawn by matplotlib; equal plans give equal bytes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from planners.circuits.likeness import STEP_MS
 from planners.report import charts, pictures, summary
 from planners.report.story import Story
 from twin.atomic import write_bytes
+from twin.plan import Target
 
 A4_IN = (8.27, 11.69)
 INK, SOFT = "#1b1b1f", "#55555f"
-LEFT, RIGHT = 0.07, 0.93
+LEFT, RIGHT, BOTTOM = 0.07, 0.93, 0.05
+ELSEWHERE = "report.html"
+"""Where the reader finds what had no room on a sheet."""
+
 NOTICE = "Research software. Not a medical device; not for decisions about patients."
 
 
@@ -40,9 +44,7 @@ class _Sheet:
         self, text: str, size: float = 9.5, colour: str = INK, weight: str = "normal", gap: float = 0.004, indent: float = 0.0
     ) -> None:
         """A paragraph, wrapped to the width of the sheet."""
-        # half an em per letter is what DejaVu Sans takes on average
-        columns = int((RIGHT - LEFT - indent) * A4_IN[0] * 72 / (0.53 * size * (1.08 if weight == "bold" else 1.0)))
-        lines = textwrap.wrap(text, columns) or [""]
+        lines = _wrapped(text, size * (1.08 if weight == "bold" else 1.0), RIGHT - LEFT - indent)
         self.figure.text(
             LEFT + indent,
             self.y,
@@ -54,21 +56,26 @@ class _Sheet:
             linespacing=1.25,
             parse_math=False,
         )
-        self.y -= len(lines) * size * 1.3 / 72 / A4_IN[1] + gap
+        self.y -= _height(lines, size) + gap
 
     def heading(self, text: str) -> None:
         """A heading with room above."""
         self.y -= 0.008
         self.text(text, 11.5, weight="bold")
 
-    def lines(self, lines: Sequence[str], mark: str = "-", size: float = 9.0, floor: float = 0.05) -> int:
-        """A list; returns how many lines found room above `floor`."""
+    def lines(self, lines: Sequence[str], mark: str = "-", size: float = 9.0, floor: float = BOTTOM) -> None:
+        """A list; where it has no room above `floor`, it says how many are left out."""
         for count, line in enumerate(lines):
-            if self.y < floor:
-                return count
+            last = count + 1 == len(lines)
+            if self.y - _height(_wrapped(line, size, RIGHT - LEFT - 0.025), size) < floor + (0.0 if last else 0.016):
+                self.left_out(len(lines) - count)
+                return
             self.figure.text(LEFT, self.y, f"{count + 1}." if mark == "1" else mark, fontsize=size, color=INK, va="top")
             self.text(line, size, indent=0.025)
-        return len(lines)
+
+    def left_out(self, count: int, where: str = ELSEWHERE) -> None:
+        """Say that a list goes on elsewhere: nobody may take a part of the plan for the whole."""
+        self.text(f"{count} more: {where}", 8, SOFT, "bold")
 
     def images(self, images: dict[str, bytes], height: float) -> None:
         """Pictures side by side with their titles, each cut to what is drawn on it."""
@@ -79,27 +86,34 @@ class _Sheet:
             axes = self.figure.add_axes((LEFT + k * width, self.y - height, width * 0.97, height))
             axes.imshow(imread(io.BytesIO(data)), interpolation="antialiased")
             axes.set_axis_off()
-            caption = "\n".join(textwrap.wrap(title, int(width * A4_IN[0] * 72 / (0.53 * 7.5))))
+            caption = "\n".join(_wrapped(title, 7.5, width))
             self.figure.text(LEFT + k * width, self.y - height - 0.004, caption, fontsize=7.5, color=SOFT, va="top", parse_math=False)
         self.y -= height + 0.034
 
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[float], size: float = 8.0) -> int:
-        """A table in columns of the given shares of the width; returns how many rows found room."""
+    def table(
+        self,
+        head: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        widths: Sequence[float],
+        most: int = 1000,
+        where: str = ELSEWHERE,
+        size: float = 8.0,
+    ) -> None:
+        """A table in columns of the given shares of the width; of rows beyond `most` or without room it says where they are."""
         places = LEFT + (RIGHT - LEFT) * np.concatenate([[0.0], np.cumsum(widths)[:-1]])
         for count, row in enumerate([head, *rows]):
-            wrapped = [
-                textwrap.wrap(cell, max(3, int(w * (RIGHT - LEFT) * A4_IN[0] * 72 / (0.53 * size)))) or [""] for cell, w in zip(row, widths)
-            ]
-            tall = max(map(len, wrapped)) * size * 1.3 / 72 / A4_IN[1] + 0.004
-            if self.y - tall < 0.05:
-                return count - 1
+            wrapped = [_wrapped(cell, size, w * (RIGHT - LEFT)) for cell, w in zip(row, widths)]
+            tall = max(_height(cell, size) for cell in wrapped) + 0.004
+            room = BOTTOM + (0.0 if count == len(rows) else 0.016)
+            if count > most or self.y - tall < room:
+                self.left_out(len(rows) - max(count - 1, 0), where)
+                return
             for place, cell in zip(places, wrapped):
                 style: dict[str, Any] = {"weight": "bold", "color": SOFT} if count == 0 else {"color": INK}
                 self.figure.text(place, self.y, "\n".join(cell), fontsize=size, va="top", linespacing=1.25, parse_math=False, **style)
             self.y -= tall
             self.figure.add_artist(_rule(self.y + 0.002))
         self.y -= 0.006
-        return len(rows)
 
     def chart(self, draw: Any, height: float) -> None:
         """A chart over the width of the sheet."""
@@ -107,6 +121,17 @@ class _Sheet:
 
         draw(self.figure, Bbox.from_extents(LEFT, self.y - height, RIGHT, self.y))
         self.y -= height + 0.012
+
+
+def _wrapped(text: str, size: float, width: float) -> list[str]:
+    """Lines of text of a font size in points that fit into a share of the sheet's width; one at least."""
+    # half an em per letter is what DejaVu Sans takes on average
+    return textwrap.wrap(text, max(3, int(width * A4_IN[0] * 72 / (0.53 * size)))) or [""]
+
+
+def _height(lines: Sequence[str], size: float) -> float:
+    """Room of lines of text, as a share of the sheet's height."""
+    return len(lines) * size * 1.3 / 72 / A4_IN[1]
 
 
 def _rule(y: float) -> Any:
@@ -135,27 +160,38 @@ def _first(story: Story) -> _Sheet:
     return sheet
 
 
+def size_of(target: Target) -> str:
+    """Radius and depth of a target's lesions, mm."""
+    return f"{summary.millimetres(target.radius_mm)} / {summary.millimetres(target.depth_mm)}"
+
+
 def _second(story: Story) -> _Sheet:
     """Positions, circuits, alternatives and the ECG of the VT."""
     plan = story.plan
     sheet = _Sheet("Targets, circuits and alternatives", story, 2)
     if plan.targets:
         places = [
-            (f"{t.id}.{n}", summary.SURFACES.get(t.surface, t.surface), *(f"{x:.1f}" for x in p), f"{t.radius_mm:g} / {t.depth_mm:g}")
+            (f"{t.id}.{n}", summary.SURFACES.get(t.surface, t.surface), *(f"{x:.1f}" for x in p), size_of(t))
             for t in plan.targets
             for n, p in enumerate(t.positions_mm, 1)
         ]
         head = ("Lesion", "Surface", "x", "y", "z (LPS, mm)", "Radius / depth, mm")
-        shown = sheet.table(head, places[:24], (0.12, 0.26, 0.12, 0.12, 0.16, 0.22))
-        if shown < len(places):
-            sheet.text(f"{len(places) - shown} more positions: overlay/csv/targets.csv", 8, SOFT)
+        sheet.table(head, places, (0.12, 0.26, 0.12, 0.12, 0.16, 0.22), 24, "overlay/csv/targets.csv")
     if plan.circuits:
         sheet.heading("Circuits")
         rows = [
-            (c.id, f"{c.cycle_length_ms:.0f} ms", f"{c.isthmus_width_mm:.1f} mm", str(c.segment), c.depth, ", ".join(c.sites))
+            (
+                c.id,
+                f"{c.cycle_length_ms:.0f} ms",
+                f"{c.isthmus_width_mm:.1f} mm",
+                summary.segment(c.segment),
+                c.depth,
+                summary.named(summary.listed(c.sites)),
+            )
             for c in plan.circuits
         ]
-        sheet.table(("", "Cycle", "Isthmus", "AHA of exit", "Depth", "Induced from"), rows, (0.1, 0.14, 0.14, 0.14, 0.18, 0.3))
+        head = ("", "Cycle", "Isthmus, wide", "AHA segment of exit", "Depth", "Induced from")
+        sheet.table(head, rows, (0.08, 0.1, 0.14, 0.24, 0.14, 0.3))
     if plan.alternatives:
         sheet.heading("Alternatives on the same heart")
         rows = [
@@ -189,10 +225,7 @@ def _third(story: Story) -> _Sheet:
     sheet.heading("Credibility")
     sheet.table(("Of what", "What is known"), summary.credibility(story), (0.18, 0.82))
     sheet.heading("Assumed, or not known")
-    limits = list(story.plan.limits)
-    shown = sheet.lines(limits, size=8.0, floor=0.075)
-    if shown < len(limits):
-        sheet.text(f"{len(limits) - shown} more: report.html", 8, SOFT)
+    sheet.lines(list(story.plan.limits), size=8.0)
     return sheet
 
 

@@ -36,6 +36,16 @@ def segment(number: int) -> str:
     return f"{number}, {SEGMENTS[number]}" if number in SEGMENTS else "none (RV)"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural but for one: "1 lesion", "0 circuits"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def millimetres(value: float) -> str:
+    """A length to a tenth of a millimetre, whole ones without: "4", "4.3"; finer is below what catheter and map can tell."""
+    return f"{round(value, 1):g}"
+
+
 def listed(words: Sequence[str]) -> str:
     """Words as a sentence has them: "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
@@ -47,17 +57,18 @@ def headline(story: Story) -> str:
     tested = sorted({i.site for i in plan.inductions})
     induced = sorted({i.site for i in plan.inductions if i.induced})
     if not induced:
-        return f"No ventricular tachycardia could be induced from any of {len(tested)} sites; no lesion is proposed."
+        return f"In this twin no ventricular tachycardia could be induced from any of {len(tested)} sites; no lesion is proposed."
     lengths = listed([f"{c.cycle_length_ms:.0f}" for c in plan.circuits])
     many = "s" if len(plan.circuits) != 1 else ""
-    circuits = f"{len(plan.circuits)} circuit{many}" + (f" (cycle length{many} {lengths} ms)" if lengths else "")
+    circuits = counted(len(plan.circuits), "circuit") + (f" (cycle length{many} {lengths} ms)" if lengths else "")
     first = f"Ventricular tachycardia was induced from {len(induced)} of {len(tested)} sites, by {circuits}."
     if not plan.targets:
         return f"{first} No lesion set within the allowed volume and access leaves it non-inducible."
-    lesions = lesion_count(plan.targets)
-    after = "nothing is inducible" if outcome["non_inducible_at_mode"] else "VT is still inducible"
-    volume = f"{outcome['lesion_volume_ml']:.1f} mL"
-    return f"{first} {lesions} lesions ({volume}) are proposed; afterwards {after} from any site by the same protocol."
+    number = lesion_count(plan.targets)
+    proposed = f"{counted(number, 'lesion')} ({outcome['lesion_volume_ml']:.1f} mL) {'is' if number == 1 else 'are'} proposed"
+    free = "nothing is inducible from any of these sites by the same protocol"
+    after = free if outcome["non_inducible_at_mode"] else "VT is still inducible by the same protocol"
+    return f"{first} {proposed}; afterwards, with the likeliest tissue, {after}."
 
 
 def facts(story: Story) -> list[dict[str, str]]:
@@ -66,13 +77,15 @@ def facts(story: Story) -> list[dict[str, str]]:
     tested, induced = {i.site for i in plan.inductions}, {i.site for i in plan.inductions if i.induced}
     found = [
         {"value": f"{len(induced)} / {len(tested)}", "label": "sites that induce", "key": "inductions"},
-        {"value": str(len(plan.circuits)), "label": f"circuit{'s' if len(plan.circuits) != 1 else ''}", "key": "circuits"},
+        {"value": str(len(plan.circuits)), "label": "circuit" if len(plan.circuits) == 1 else "circuits", "key": "circuits"},
     ]
     if plan.targets:
+        number = lesion_count(plan.targets)
         low, high = outcome["interval"]
-        share = f"non-inducible after ({100 * low:.0f}-{100 * high:.0f} %, {outcome['samples']} tissue samples)"
+        samples = counted(outcome["samples"], "tissue sample")
+        share = f"non-inducible after ({100 * low:.0f}-{100 * high:.0f} %, {samples})"
         found += [
-            {"value": str(lesion_count(plan.targets)), "label": "lesions proposed", "key": "targets"},
+            {"value": str(number), "label": f"lesion{'' if number == 1 else 's'} proposed", "key": "targets"},
             {"value": f"{outcome['lesion_volume_ml']:.1f} mL", "label": "lesion volume", "key": "outcome.lesion_volume_ml"},
             {"value": f"{100 * outcome['probability_non_inducible']:.0f} %", "label": share, "key": "outcome.probability_non_inducible"},
         ]
@@ -83,9 +96,8 @@ def todo(story: Story) -> list[str]:
     """One line per target, in order."""
     lines = []
     for t in sorted(story.plan.targets, key=lambda t: t.order):
-        count = f"{len(t.positions_mm)} lesion{'s' if len(t.positions_mm) != 1 else ''}"
-        size = f"{t.radius_mm:g} mm radius, {t.depth_mm:g} mm deep"
-        lines.append(f"{t.id}: {count} on the {SURFACES.get(t.surface, t.surface)} ({size}): {t.why}.")
+        size = f"{millimetres(t.radius_mm)} mm radius, {millimetres(t.depth_mm)} mm deep"
+        lines.append(f"{t.id}: {counted(len(t.positions_mm), 'lesion')} on the {SURFACES.get(t.surface, t.surface)} ({size}): {t.why}.")
     return lines
 
 
@@ -93,14 +105,18 @@ def doubts(story: Story) -> list[str]:
     """What is doubtful about this plan in particular, the gravest first, at most `MOST_DOUBTS`."""
     plan, outcome = story.plan, story.plan.outcome
     lines = [f"Virtual: {', '.join(story.virtual)}. This is not a patient."] if story.virtual else []
-    if outcome.get("residual_circuits"):
-        lines.append(f"{len(outcome['residual_circuits'])} circuits remain in some tissue samples after the lesions.")
+    if left := outcome.get("residual_circuits"):
+        lines.append(
+            f"{counted(len(left), 'circuit')} {'remains' if len(left) == 1 else 'remain'} in some tissue samples after the lesions."
+        )
     if plan.targets and outcome.get("samples"):
         low = 100 * outcome["interval"][0]
-        lines.append(f"{outcome['samples']} tissue samples support no more than: at least {low:.0f} % non-inducible (95 % interval).")
+        shown = f"non-inducible with a probability of at least {low:.0f} % (lower end of the 95 % interval)"
+        lines.append(f"{counted(outcome['samples'], 'tissue sample')} cannot show more than this: {shown}.")
     for t in plan.targets:
         if t.transmural_probability is not None and t.transmural_probability < 0.5:
-            lines.append(f"{t.id}: the wall is thicker than the lesion is deep; it crosses it with {100 * t.transmural_probability:.0f} %.")
+            share = f"{100 * t.transmural_probability:.0f} %"
+            lines.append(f"{t.id}: the wall is thicker than the lesion is deep; the probability that the lesion crosses it is {share}.")
     lines += story.calibration.doubts
     fit: Mapping[str, Any] = story.calibration.twin.tissue.fit
     if not fit.get("map_points_fitted"):
@@ -126,7 +142,7 @@ def uncertainty(story: Story) -> list[str]:
             lines.append(f"{text} ({100 * share['low']:.0f}-{100 * share['high']:.0f} %).")
     for t in plan.targets:
         if t.transmural_probability is not None:
-            lines.append(f"{t.id} crosses the wall with a probability of {100 * t.transmural_probability:.0f} %.")
+            lines.append(f"Probability that {t.id} crosses the wall: {100 * t.transmural_probability:.0f} %.")
     for c in plan.circuits:
         if c.cycle_variation_ms:
             lines.append(f"{c.id}: cycles differ by {c.cycle_variation_ms:.0f} ms around {c.cycle_length_ms:.0f} ms.")
@@ -148,9 +164,9 @@ def credibility(story: Story) -> list[tuple[str, str]]:
         worst = quality.get("min_dihedral_deg")
         rows.append(("Mesh", f"mean edge {quality['mean_edge_mm']:.1f} mm" + (f", smallest angle {worst:.0f} degrees" if worst else "")))
     if fit.get("registration_median_mm") is not None:
-        rows.append(("Registration", f"map points lie {fit['registration_median_mm']} mm (median) from the surface"))
+        rows.append(("Registration", f"map points lie {fit['registration_median_mm']:.1f} mm (median) from the surface"))
     if fit.get("map_points_held_out"):
-        held = f"{fit['held_out_rms_ms']} ms RMS on {fit['map_points_held_out']} points that the fit did not see"
+        held = f"{fit['held_out_rms_ms']:.1f} ms RMS on {fit['map_points_held_out']} points that the fit did not see"
         rows.append(("Activation", held))
     if fit.get("ecg", {}).get("mean_lead_correlation") is not None:
         rows.append(("ECG", f"mean correlation of the twelve leads {fit['ecg']['mean_lead_correlation']:.2f} (shape, not amplitude)"))
