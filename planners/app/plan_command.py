@@ -127,6 +127,7 @@ def plan_case(
     confirmed = confirmation(line, calibration, found, case.request, settings)
     lesions = line.lesions(calibration, run, found.circuits, case.request, settings)
     result = line.outcome(calibration, lesions, run, case.request, settings)
+    lesions = line.comparison(calibration, lesions, run, found.circuits, case.request, settings)
     paced = {**identity["settings"], **informed.recorded()}
     record = RunRecord("plan", seed, identity["inputs"], paced, line.stages.keys, started=started, wall_s=line.stages.wall_s)
     circuits = evidence.on(lesions.circuits or found.circuits)
