@@ -75,7 +75,9 @@ def cut(
     inside = np.where(sign[edges[left, 0]] > 0, 0, 1)
     part = np.round(np.linalg.norm(cut_points[left] - ends[np.arange(len(left)), inside], axis=1), 9)
     order = left[np.lexsort((left, -part, -length))]
-    return _halve(points, tets, sign, edges[order], cut_points[order])
+    tets, parent = halve(tets, edges[order], len(points))
+    sign = np.concatenate([sign, np.zeros(len(order), np.int8)])
+    return Cut(np.concatenate([points, cut_points[order]]), tets, sign, parent, edges[order])
 
 
 def _snap(
@@ -95,13 +97,12 @@ def _snap(
     kernels.snap(points, sign, tets, crossed.edges, cut_points, crossed.share, limit, nodes, start, edge, ring_start, member, cosine)
 
 
-def _halve(
-    points: NDArray[np.float64], tets: NDArray[np.int32], sign: NDArray[np.int8], edges: NDArray[np.int32], places: NDArray[np.float64]
-) -> Cut:
-    start, edge = _at_nodes(edges, len(points))
-    tets, parent = kernels.halve(tets, edges, start, edge, len(points))
-    sign = np.concatenate([sign, np.zeros(len(edges), np.int8)])
-    return Cut(np.concatenate([points, places]), tets, sign, parent, edges)
+def halve(tets: NDArray[np.int32], edges: NDArray[np.int32], first_new: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Simplices (m, 4) with the edges (e, 2) halved at nodes first_new, first_new + 1, ..., and where each part comes from (k,).
+
+    Triangles are given with -1 as their fourth node.
+    """
+    return kernels.halve(tets, edges, *_at_nodes(edges, first_new), first_new)
 
 
 def _at_nodes(edges: NDArray[np.int32], count: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -80,7 +80,8 @@ def halve(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Tetrahedra (k, 4) with every edge of `edges` (e, 2) halved at node first_new + e, lower numbers first, and their parents (k,).
 
-    start (n + 1,), edge: edges at each node. Tetrahedra that share an edge halve it alike, so no node hangs.
+    start (n + 1,), edge: edges at each node; a triangle has -1 as its fourth node. Tetrahedra that share an edge halve it alike, so no node
+    hangs.
     """
     count = 0
     stack = np.empty((64, 4), np.int32)

@@ -28,7 +28,8 @@ Sizes = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Grading:
-    """How fine where: mean edges of edge_mm within within_mm of labels `near`, or of `sizes` (LPS mm (n, 3) -> (n,) mm), never below edge_mm."""
+    """How fine where: mean edges of edge_mm within within_mm of labels `near`, or what `sizes` (LPS mm (n, 3) -> (n,) mm) says there, but
+    never below edge_mm."""
 
     edge_mm: float
     within_mm: float = WITHIN_MM.value

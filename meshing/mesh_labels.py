@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from meshing.grading import Grading, stuff_graded
 from meshing.implicit import ImplicitHeart, build_implicit
+from meshing.interfaces import conform
 from meshing.label_grid import canonical, check_affine, check_labels, crop
 from meshing.optimisers import Body, Optimiser
 from meshing.quality import Places, mean_edge_mm, measure, tet_volumes
-from meshing.regions import region_of
+from meshing.region_fields import region_fields
+from meshing.regions import TAGGED, region_of
 from meshing.resample import has_thick_slices, isotropic
 from meshing.rims import on_plane, sharpen
 from meshing.smoothing import smooth
@@ -23,7 +25,7 @@ from meshing.surfaces import Topology, boundary_faces, remove_pinches, split_sur
 from twin.errors import InputError, RunFailed
 from twin.imaging.align import put_back, slice_shifts
 from twin.imaging.repair import repair
-from twin.mesh import HeartMesh
+from twin.mesh import REGIONS, HeartMesh
 from twin.volume import WALL, LabelVolume
 
 EDGE_LIMITS_MM = (0.2, 6.0)
@@ -32,12 +34,20 @@ THICKENING = (1.2, 1.5, 1.5, 1.5)
 """Wall thickness in lattice constants, tried in turn where a mesh still has holes: at 1.5 a lattice vertex stays inside."""
 
 
-def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0, optimiser: Optimiser | None = None, grading: Grading | None = None) -> HeartMesh:
+def mesh_heart(
+    volume: LabelVolume,
+    edge_mm: float = 2.0,
+    optimiser: Optimiser | None = None,
+    grading: Grading | None = None,
+    conforming: bool = False,
+) -> HeartMesh:
     """Conforming tetrahedra of the heart wall, with regions, named surfaces and quality; fibres (zeros) and coordinates come later.
 
     volume: labels on a voxel grid, any orientation and storage order. edge_mm: mean edge length asked for. A missing rv_blood gives an LV
     alone, with an empty rv_endo; cavities without an opening give an empty base. The result does not depend on storage or thread count.
     grading: where the mesh is finer; edge_mm then holds elsewhere (a power of two times the fine edge, at most what was asked).
+    conforming: boundaries between scar, border zone, isthmus and healthy muscle are faces of the mesh; else each tetrahedron takes the
+    label at its centre.
     optimiser: a program of others that works on the finished mesh; what it gives is measured anew and taken unless it misses a gate that
     the mesh had held. quality: the numbers of `meshing.quality.measure`, `warnings` (gates missed) and `repairs` (labels changed), lists of
     text, and `optimiser`, if one was asked. Raises InputError for labels that are not one heart or an optimiser that is not installed,
@@ -51,22 +61,10 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0, optimiser: Optimiser |
     levels = 0 if grading is None else grading.levels(edge_mm)
     if optimiser is not None:
         optimiser.check()
-        if grading is not None:
-            raise InputError("mesh", "optimiser", "programs of others work towards one edge", "leave out the optimiser, or the grading")
-    labels = canonical(volume)
-    if labels.data.any():
-        labels = crop(labels)
-    check_labels(labels, where)
-    labels, mended = repair(labels)
-    repairs = [str(one) for one in mended]
-    label_ml = labels.volume_ml(*WALL)
-    if has_thick_slices(labels):
-        shifts = slice_shifts(labels)
-        labels = put_back(labels, shifts)
-        repairs += shifts.describe()
-    cubic = isotropic(labels)
-    if cubic is not labels:
-        labels, _ = repair(cubic)
+        if grading is not None or conforming:
+            problem = "programs of others know neither graded meshes nor boundaries inside"
+            raise InputError("mesh", "optimiser", problem, "leave out the optimiser, or grading and conforming regions")
+    labels, label_ml, repairs = _cleaned(volume, where)
     heart = build_implicit(labels)
     stuffing = _stuffing(labels, edge_mm, grading, levels)
     body = _fill(heart, stuffing, where)
@@ -89,6 +87,12 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0, optimiser: Optimiser |
     if body.removed:
         repairs.append(f"tetrahedra that hung on by an edge, a node or nothing removed: {body.removed}")
     surfaces = split_surfaces(points, triangles, heart, on_plane(points, heart, body.cell_mm))
+    cell_mm, region = body.cell_mm, None
+    if conforming and (fields := region_fields(labels)) is not None:
+        made = conform(points, tets, surfaces, cell_mm, heart, fields)
+        points, tets, surfaces, region, cell_mm = made.points, made.tets, made.surfaces, made.region, made.cell_mm
+        moves += made.moves
+        triangles = np.concatenate(list(surfaces.values()))
     quality = _quality(points, tets, triangles, heart, label_ml, body.shape, body.missed_mm)
     if optimiser is not None:
         before = Body.of(points, tets, surfaces)
@@ -105,20 +109,53 @@ def mesh_heart(volume: LabelVolume, edge_mm: float = 2.0, optimiser: Optimiser |
     quality["rim_moves"] = rim_moves
     quality["repairs"] = repairs
     if grading is not None:
-        quality |= _graded(points, tets, body.cell_mm, grading, levels)
+        quality |= _graded(points, tets, cell_mm, grading, levels)
     if heart.opening is None:
         quality["warnings"].append("the cavities are closed: there is no base")
     elif not heart.opening.flat:
         quality["warnings"].append(f"the base is not flat (spread {heart.opening.spread_mm:.1f} mm): it was left as the labels have it")
+    if region is None:
+        region = region_of(labels, points[tets].mean(axis=1))
+    quality["regions"] = _regions(labels, tet_volumes(points, tets), region, conforming)
     return HeartMesh(
         points_mm=points,
         tets=tets,
-        region=region_of(labels, points[tets].mean(axis=1)),
+        region=region,
         surfaces=surfaces,
         fibre=np.zeros((len(tets), 3)),
         sheet=np.zeros((len(tets), 3)),
         quality=quality,
     )
+
+
+def _cleaned(volume: LabelVolume, where: str) -> tuple[LabelVolume, float, list[str]]:
+    """Labels of one heart on cubic voxels, the wall's volume (mL) before slices were interpolated, and what was changed."""
+    labels = canonical(volume)
+    if labels.data.any():
+        labels = crop(labels)
+    check_labels(labels, where)
+    labels, mended = repair(labels)
+    repairs = [str(one) for one in mended]
+    label_ml = labels.volume_ml(*WALL)
+    if has_thick_slices(labels):
+        shifts = slice_shifts(labels)
+        labels = put_back(labels, shifts)
+        repairs += shifts.describe()
+    cubic = isotropic(labels)
+    if cubic is not labels:
+        labels, _ = repair(cubic)
+    return labels, label_ml, repairs
+
+
+def _regions(labels: LabelVolume, volumes_mm3: NDArray[np.float64], region: NDArray[np.int16], conforming: bool) -> dict[str, Any]:
+    """For quality.json: how regions are carried, and the volume of each in the mesh and in the labels on cubic voxels."""
+    out: dict[str, Any] = {"carried_by": "faces of the mesh" if conforming else "the label at each tetrahedron's centre"}
+    for name in TAGGED:
+        label_ml, mesh_ml = labels.volume_ml(name), float(volumes_mm3[region == REGIONS[name]].sum()) / 1000.0
+        if label_ml > 0.0:
+            error = round(100.0 * (mesh_ml / label_ml - 1.0), 2)
+            out[name] = {"mesh_ml": round(mesh_ml, 3), "label_ml": round(label_ml, 3), "error_percent": error}
+    return out
 
 
 Stuffing = Callable[[ImplicitHeart], Stuffed]
