@@ -115,7 +115,7 @@ def build(loaded: LoadedCase, out: str | Path, seed: int = 0) -> Model:
     _claim(loaded.case, folder, seed)
     line = Line(Stages(folder / "stages", console.progress), console, seed, 1)
     case = clinical_twin(loaded.case, loaded.patient, console.progress).case(loaded.case)
-    mesh = line.mesh(loaded.patient, case.edge_mm)
+    mesh = line.mesh(loaded.patient, case)
     return Model(loaded, line.calibration(mesh, loaded.patient, case), folder, seed)
 
 

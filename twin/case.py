@@ -10,7 +10,8 @@
                 age_years, sex, aetiology, lvef_percent, qtc_ms, ... : sets the tissue's priors (docs/priors.md)
 [evidence]      lge, ct, cine                             (DICOM folder, zip or file, .nrrd, .nii, .nii.gz, .mha)
                 eam = { file = ..., map = ... }           (the same as [eam])
-[mesh]          edge = "2 mm"
+[mesh]          edge = "2 mm", edge_near_scar = "1 mm", near_scar = "10 mm" (finer within so much of scar, border zone and isthmus),
+                regions = "conforming" (their boundaries are faces of the mesh; or "sampled")
 [substrate]     fuse = true: regions from voltage, enhancement, thickness and labels together (else these are compared, labels count)
 [tissue.REGION] cv_longitudinal = "0.6 m/s", or ["0.4 m/s", "0.8 m/s"] for a range; cv_transverse, conductivity_*
 [plan]          protocol, strategies, compare, access, max_volume, max_rounds, lesion_radius, lesion_depth, posterior_samples,
@@ -60,6 +61,9 @@ AVOIDED = (
 )
 """Structures that lesions can be kept away from."""
 
+CARRIED = ("sampled", "conforming")
+"""How regions are carried by a mesh."""
+
 SECTIONS: dict[str, tuple[str, ...]] = {
     "patient": ("name", "virtual", "note"),
     "segmentation": ("file", "labels", "virtual_infarct", "virtual", "image", "model"),
@@ -68,7 +72,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "record": ("file",),
     "clinical": clinical_table.KEYS,
     "evidence": ("lge", "ct", "cine", "eam"),
-    "mesh": ("edge",),
+    "mesh": ("edge", "edge_near_scar", "near_scar", "regions"),
     "substrate": ("fuse",),
     "tissue": tuple(REGIONS),
     "avoid": AVOIDED,
@@ -123,6 +127,11 @@ class Case:
     image_paths: Mapping[str, Path] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     edge_mm: float = 2.0
+    edge_near_scar_mm: float | None = None
+    """Mean edge within near_scar_mm of scar; None: edge_mm everywhere."""
+    near_scar_mm: float = 10.0
+    conforming: bool = False
+    """Boundaries of scar, border zone and isthmus are faces of the mesh."""
     fuse_substrate: bool = False
     tissue: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     request: PlanRequest = field(default_factory=PlanRequest)
@@ -135,6 +144,12 @@ class Case:
     clinical_facts: Mapping[str, Any] | None = None
     """The [clinical] table as it stands (None: no such table); `clinical_files`: its record and facts."""
     clinical_files: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def mesh_asked(self) -> dict[str, Any]:
+        """What the case asks of its mesh, for run records and keys; what is not asked is not in it."""
+        graded = {} if self.edge_near_scar_mm is None else {"edge_near_scar_mm": self.edge_near_scar_mm, "near_scar_mm": self.near_scar_mm}
+        return {"edge_mm": self.edge_mm} | graded | ({"regions": "conforming"} if self.conforming else {})
 
     def inputs(self) -> dict[str, str]:
         """Content hash of the case and of every evidence file (not of the truth), by section, for run records and stage keys."""
@@ -230,6 +245,23 @@ def _tissue(table: Mapping[str, Any], path: Path) -> dict[str, tuple[float, floa
                 raise InputError(path, place, f"{value!r} is upside down", "write [low, high]")
             out[f"{region}/{inside}"] = (low, top)
     return out
+
+
+def _mesh(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The [mesh] table: edges, and how regions are carried."""
+    given: dict[str, Any] = {"edge_mm": _positive(table.get("edge", 2.0), "mm", path, "mesh.edge", 10.0, 0.3)}
+    if "edge_near_scar" in table:
+        given["edge_near_scar_mm"] = _positive(table["edge_near_scar"], "mm", path, "mesh.edge_near_scar", given["edge_mm"], 0.3)
+    if "near_scar" in table:
+        if "edge_near_scar" not in table:
+            raise InputError(path, "mesh.near_scar", "is given without mesh.edge_near_scar", 'add edge_near_scar = "1 mm"')
+        given["near_scar_mm"] = _positive(table["near_scar"], "mm", path, "mesh.near_scar", 50.0)
+    if "regions" in table:
+        regions = _is(table["regions"], str, path, "mesh.regions")
+        if regions not in CARRIED:
+            raise InputError(path, "mesh.regions", f"{regions!r}", did_you_mean(regions, CARRIED))
+        given["conforming"] = regions == "conforming"
+    return given
 
 
 def _confirmation(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -388,7 +420,7 @@ def load_case(path: str | Path) -> Case:
         record_path=files.get("record"),
         image_paths={name: resolve(value, path, f"evidence.{name}", folder=True) for name, value in tables["evidence"].items()},
         options={name: _options(tables[name], path, name) for name in ("segmentation", "eam", "ecg")},
-        edge_mm=_positive(tables["mesh"].get("edge", 2.0), "mm", path, "mesh.edge", 10.0, 0.3),
+        **_mesh(tables["mesh"], path),
         fuse_substrate=_is(tables["substrate"].get("fuse", False), bool, path, "substrate.fuse"),
         tissue=_tissue(tables["tissue"], path),
         request=replace(

@@ -32,7 +32,7 @@ def calibrate(path: Path, out: Path, console: Console, *, sampler: str, seed: in
     if sampler not in SAMPLERS:
         raise InputError("command line", "--sampler", f"{sampler!r} is not known", f"use {' or '.join(SAMPLERS)}")
     case = load_case(path)
-    settings = {"edge_mm": case.edge_mm, "tissue": dict(case.tissue), "accept": list(case.accept), "sampler": sampler}
+    settings = {**case.mesh_asked, "tissue": dict(case.tissue), "accept": list(case.accept), "sampler": sampler}
     inputs = case.inputs()
     identity = {"command": "calibrate", "seed": seed, "inputs": inputs, "settings": settings}
     if dry:
@@ -46,7 +46,7 @@ def calibrate(path: Path, out: Path, console: Console, *, sampler: str, seed: in
     informed = clinical_twin(case, patient, console.progress)
     case = informed.case(case)
     line = Line(Stages(out / "stages", console.progress), console, seed, numba.get_num_threads())
-    mesh = line.mesh(patient, case.edge_mm)
+    mesh = line.mesh(patient, case)
     found = line.calibration(mesh, patient, case)
     if sampler == "ensemble":
         found = ensemble_posterior(found, patient, out / "stages" / "ensemble", seed, line.threads, console.progress)

@@ -47,7 +47,7 @@ def induce(source: Path, out: Path, console: Console, *, seed: int = 0, fresh: b
     line = line_of(out, console, seed)
     informed = clinical_twin(case, patient, console.progress)
     case = informed.case(case)
-    calibration = line.calibration(line.mesh(patient, case.edge_mm), patient, case)
+    calibration = line.calibration(line.mesh(patient, case), patient, case)
     return _pace(line, calibration, case.request, informed.settings(), identity, out)
 
 

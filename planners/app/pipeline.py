@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshing.anatomy import complete
+from meshing.grading import Grading
 from meshing.mesh_labels import mesh_heart
 from planners.app.console import Console
 from planners.calibration import Calibration, calibrate, substrate
@@ -49,13 +50,14 @@ class Line:
     hearts: dict[str, PacedHeart] = field(default_factory=dict)
     """The heart that was paced, by the key of its induction: lesions are re-tested in the same."""
 
-    def mesh(self, patient: Patient, edge_mm: float) -> HeartMesh:
-        """Labels to a mesh with fibres, coordinates and segments."""
-        volume = patient.labels.value
-        key = content_hash(VERSION, "mesh", volume.data, volume.affine, edge_mm)
+    def mesh(self, patient: Patient, case: Case) -> HeartMesh:
+        """Labels to a mesh as the case asks, with fibres, coordinates and segments."""
+        volume, near_mm = patient.labels.value, case.edge_near_scar_mm
+        grading = None if near_mm is None else Grading(near_mm, case.near_scar_mm)
+        key = content_hash(VERSION, "mesh", volume.data, volume.affine, *case.mesh_asked.values())
 
         def compute(folder: Path) -> HeartMesh:
-            bare = mesh_heart(volume, edge_mm)
+            bare = mesh_heart(volume, case.edge_mm, grading=grading, conforming=case.conforming)
             self.console.progress(f"  {bare.n_points} nodes, {len(bare.tets)} tetrahedra; fibres and coordinates ...")
             return complete(bare)
 

@@ -47,7 +47,7 @@ from twin.stages import Stages
 def identity_of(command: str, case: Case, seed: int, identified: bool = False) -> dict[str, Any]:
     """What makes a folder that of one run: command, seed, inputs by their content, settings."""
     settings: dict[str, Any] = {
-        "edge_mm": case.edge_mm,
+        **case.mesh_asked,
         "accept": list(case.accept),
         "tissue": dict(case.tissue),
         "request": asdict(case.request),
@@ -119,7 +119,7 @@ def plan_case(
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     line = line_of(out, console, seed)
     settings = informed.settings()
-    mesh = line.mesh(patient, case.edge_mm)
+    mesh = line.mesh(patient, case)
     calibration = line.calibration(mesh, patient, case)
     mesh = calibration.twin.mesh
     run, found = line.induction(calibration, case.request, settings)
