@@ -2,13 +2,14 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from planners.app.cli import run
-from twin.records.patient_file import inputs, parse_facts
+from twin.records.patient_file import inputs, parse_facts, read_facts
 from twin.records.scores import SCORES
 
 BY_NAME = {score.name: score for score in SCORES}
@@ -175,6 +176,23 @@ def test_the_command_prints_json_and_a_template(tmp_path, capsys):
     answers = {a["name"]: a for a in json.loads(capsys.readouterr().out)}
     assert answers["painesd"]["results"][0]["value"] == 15
     assert "sodium_mmol_l" in answers["seattle"]["missing"]
+    assert run(["risk", "--template"]) == 0
+    assert json.loads(capsys.readouterr().out) == dict.fromkeys(inputs()), "`vtwin risk --template > patient.json` makes the file"
     assert run(["risk", "--template", "--json"]) == 0
     assert {i["key"] for i in json.loads(capsys.readouterr().out)} == set(inputs())
     assert run(["risk"]) == 2
+
+
+def test_the_record_of_a_case_is_a_patient_file():
+    facts = read_facts(Path(__file__).parents[1] / "cases" / "demo" / "patient.json")
+    assert facts == {
+        "age_years": 63,
+        "diabetes": 0,
+        "icd": 1,
+        "ischaemic_cm": 1,
+        "lvef_percent": 34,
+        "nyha": 2,
+        "male": 1,
+        "hcm": 0,
+        "arvc": 0,
+    }

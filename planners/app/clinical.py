@@ -21,23 +21,13 @@ from twin.imaging.lge import classify
 from twin.imaging.thickness import wall_thickness
 from twin.patient import Patient
 from twin.records.clinical import Clinical, read_clinical
+from twin.records.patient_file import score_facts
 from twin.records.scores import SCORES, Score
 
 CYCLE_MS = 600.0
 VOLTAGE_MV = (float(SCAR_MV), float(HEALTHY_MV))
 """Bipolar voltage of border zone."""
 LEAST_POINTS = 20
-_SCORE_KEYS = {
-    "age_years": "age_years",
-    "lvef_percent": "lvef_percent",
-    "nyha_class": "nyha",
-    "diabetes": "diabetes",
-    "copd": "copd",
-    "ischaemic": "ischaemic_cm",
-    "vt_storm": "electrical_storm",
-    "heart_failure": "hf",
-    "icd": "icd",
-}
 ALWAYS = "painesd"
 
 
@@ -136,18 +126,6 @@ def seen_by_images(patient: Patient) -> dict[str, float]:
         if min(len(low), len(high)) >= LEAST_POINTS:
             seen |= {"border_mv": float(np.median(low)), "healthy_mv": float(np.median(high))}
     return seen
-
-
-def score_facts(facts: Mapping[str, Any]) -> dict[str, float]:
-    """Facts of a record in the keys of the published scores."""
-    out = {score: float(facts[key]) for key, score in _SCORE_KEYS.items() if key in facts}
-    if facts.get("sex") in ("male", "female"):
-        out["male"] = float(facts["sex"] == "male")
-    kind = facts.get("aetiology")
-    if kind is not None:
-        out |= {"hcm": float(kind == "hypertrophic"), "arvc": float(kind == "arvc")}
-        out.setdefault("ischaemic_cm", float(kind == "ischaemic"))
-    return out
 
 
 def risks(facts: Mapping[str, float], outcome: Mapping[str, Any]) -> list[dict[str, Any]]:

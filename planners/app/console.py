@@ -36,6 +36,11 @@ class Console:
         elif done == total or (done * 4) // max(total, 1) != ((done - 1) * 4) // max(total, 1):
             self.progress(f"  {done}/{total} {what}")
 
+    def aside(self, lines: Sequence[str]) -> None:
+        """What people should read but no file should hold: to standard error, whole."""
+        if not self.as_json:
+            sys.stderr.write("".join(f"{line}\n" for line in lines))
+
     def result(self, value: Any, lines: Sequence[str] = ()) -> None:
         """The answer: JSON for machines, lines for people."""
         if self.as_json:

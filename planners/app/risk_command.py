@@ -13,11 +13,11 @@ from twin.records.scores import SCORES, Answer
 
 
 def template(console: Console) -> int:
-    """Print a patient file to fill in: every key, unknown; units and meanings as comments for people."""
+    """Print a patient file to fill in, every key unknown; what the keys mean goes elsewhere, so that `> patient.json` is that file."""
     items = inputs().values()
-    lines = [json.dumps({item.key: None for item in items}, indent=2)]
-    lines += ["", "What each key means (null: unknown):", *(f"  {i.key:26s}{i.unit:12s}{i.meaning}" for i in items)]
-    console.result([{"key": i.key, "unit": i.unit, "low": i.low, "high": i.high, "meaning": i.meaning} for i in items], lines)
+    keys = [{"key": i.key, "unit": i.unit, "low": i.low, "high": i.high, "meaning": i.meaning} for i in items]
+    console.result(keys, [json.dumps({item.key: None for item in items}, indent=2)])
+    console.aside(["", "What each key means (null: unknown):", *(f"  {i.key:26s}{i.unit:12s}{i.meaning}" for i in items)])
     return 0
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from twin.errors import InputError
+from twin.io.notes import Notes
+from twin.io.record import KNOWN, parse_record
 from twin.records.scores import SCORES, Input
 from twin.units import quantity
 
@@ -36,6 +38,18 @@ SYNONYMS = {
     "lvot_gradient": "lvot_gradient_mmhg",
     "hemoglobin_g_dl": "haemoglobin_g_dl",
 }
+OF_RECORD = {
+    "age_years": "age_years",
+    "lvef_percent": "lvef_percent",
+    "nyha_class": "nyha",
+    "diabetes": "diabetes",
+    "copd": "copd",
+    "ischaemic": "ischaemic_cm",
+    "vt_storm": "electrical_storm",
+    "heart_failure": "hf",
+    "icd": "icd",
+}
+"""Facts of a case's [record] that scores ask for under another name."""
 _UNITS = {"years": "year", "class": "1", "per 24 h": "1", "leads": "1", "%": "percent", "mmol/L": "mmol/L"}
 _MOST_BYTES = 1_000_000
 
@@ -56,6 +70,8 @@ def inputs() -> dict[str, Input]:
 
 def read_facts(path: Path) -> dict[str, float]:
     """Read facts: key -> number, flags as 0 or 1; `null` and absent keys are unknown; `sex` stands for `male`.
+
+    The record of a case is such a file too: what no score asks for in it is left aside.
 
     Raises InputError for a file that is not a JSON object, an unknown key (with the nearest known one), a value of the wrong kind, a key
     given twice, or a number that no patient has.
@@ -78,10 +94,14 @@ def parse_facts(data: Mapping[str, Any], where: str) -> dict[str, float]:
     """Facts from a mapping as JSON gives it; see `read_facts`."""
     known = inputs()
     facts: dict[str, float] = {}
+    record: dict[str, Any] = {}
     for raw, value in data.items():
-        if value is None:
-            continue
         key = SYNONYMS.get(raw, raw)
+        if value is None or (key == "sex" and value == "other"):
+            continue
+        if key in KNOWN and key not in known and key != "sex":
+            record[raw] = value
+            continue
         if key == "sex":
             if value not in ("male", "female"):
                 raise InputError(where, "sex", f"{value!r} is not male or female", 'write "male" or "female", or leave it out')
@@ -94,7 +114,19 @@ def parse_facts(data: Mapping[str, Any], where: str) -> dict[str, float]:
         if key in facts:
             raise InputError(where, raw, f"{key} is given twice", "give it once")
         facts[key] = _value(known[key], value, where, raw)
-    return facts
+    return score_facts(parse_record(record, Path(where), Notes())) | facts
+
+
+def score_facts(facts: Mapping[str, Any]) -> dict[str, float]:
+    """Facts of a record in the keys of the published scores."""
+    out = {score: float(facts[key]) for key, score in OF_RECORD.items() if key in facts}
+    if facts.get("sex") in ("male", "female"):
+        out["male"] = float(facts["sex"] == "male")
+    kind = facts.get("aetiology")
+    if kind is not None:
+        out |= {"hcm": float(kind == "hypertrophic"), "arvc": float(kind == "arvc")}
+        out.setdefault("ischaemic_cm", float(kind == "ischaemic"))
+    return out
 
 
 def _value(item: Input, value: Any, where: str, field: str) -> float:
