@@ -3,88 +3,33 @@
 import hashlib
 import json
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from graph_model import scar_slab, slab_model, slab_sites
+from guidance_slab import ENDO, SlabBase, Topological, delivered, learner, mapped, planned_places, points_text
 
-from planners import circuit_evidence
 from planners.app.cli import run
-from planners.calibration import Calibration
-from planners.circuits import Reentry, collect
-from planners.guidance import evidence, records, watch
-from planners.guidance.base import Attempt, Base
-from planners.guidance.evidence import take_in
-from planners.guidance.inputs import KINDS, Events, NewPoints, read_events, read_points
-from planners.pacing.trains import Answer
+from planners.guidance import records, watch
+from planners.guidance.base import Base
+from planners.guidance.inputs import KINDS, read_points
 from planners.guidance.update import advance, placed
 from planners.guidance.watch import Session
-from planners.lesions.search import Search
-from planners.pacing import induce_model, load_protocol
-from solvers.eikonal.forward import EikonalForward
+from planners.lesions.energy import PRESETS
+from planners.pacing.trains import Answer
 from solvers.eikonal.restitution import load_tables
-from twin.calibrate.gaussian import Gaussian
+from twin.atomic import write_json
 from twin.errors import InputError, Interrupted, Suspicious
-from twin.io.lesions import Delivered, read_lesions, write_lesions
+from twin.io.lesions import read_lesions, write_lesions
 from twin.io.notes import Notes
-from twin.model import Twin
-from twin.patient import LEADS, Ecg
-from twin.plan import Plan, PlanRequest
-from twin.tissue import Tissue
-
-QUICK = load_protocol("quick")
-ENDO = PlanRequest(access=("lv_endo",))
-
-
-@dataclass(frozen=True)
-class SlabBase(Base):
-    """A base whose trains are paced in the graph model of the slab, so that no tissue posterior is needed."""
-
-    repeated: list = field(default_factory=list)
-
-    def repeat(self, attempt, blocked, cancelled=bool):
-        self.repeated.append(attempt)
-        mesh = self.twin.mesh.with_region(blocked, "lesion")
-        found = induce_model(slab_model(mesh), {attempt.site: slab_sites(mesh)[attempt.site]}, QUICK, require_capture=False)
-        return Answer(True, found.induced, found.episodes[0].cycle_length_ms if found.induced else None)
-
-
-@pytest.fixture(scope="module")
-def planned():
-    mesh = scar_slab()
-    none = np.zeros(0)
-    twin = Twin(mesh, Tissue((), np.zeros((1, 0)), none, none, {}, np.zeros(1, np.int32), np.zeros(1)), np.eye(4))
-    paced = induce_model(slab_model(mesh), {"left": slab_sites(mesh)["left"]}, QUICK)
-    found = collect(Reentry.of(mesh), paced.inductions, paced.episodes)
-
-    def retest(blocked, sites):
-        places = {name: slab_sites(mesh)[name] for name in sites}
-        return induce_model(slab_model(mesh.with_region(blocked, "lesion")), places, QUICK, stop_at_first=True, require_capture=False)
-
-    lesions = Search(twin, ENDO, ["left"], retest).plan(paced, found.circuits)
-    named = {(i.site, i.coupling_ms): i.circuit for i in found.inductions if i.induced}
-    attempts = tuple(Attempt(e.site, e.cycle_ms, e.coupling_ms, named[(e.site, e.coupling_ms)]) for e in paced.episodes)
-    run_record = {"stages": {"mesh": "abc"}, "settings": {}}
-    plan = Plan({"name": "slab"}, {}, {}, found.inductions, lesions.circuits, lesions.targets, [], {}, ["a limit"], run_record)
-    return plan, twin, attempts
+from twin.plan import PlanRequest
 
 
 @pytest.fixture
 def base(planned, tmp_path):
     plan, twin, attempts = planned
     return SlabBase(tmp_path, plan, twin, ENDO, attempts)
-
-
-def delivered(positions, **more):
-    places = np.asarray(positions, float).reshape(-1, 3)
-    values = dict.fromkeys(("time_s", "radius_mm", "depth_mm", "power_w", "duration_s"), np.full(len(places), np.nan))
-    return Delivered(places, **(values | more), frame="mesh")
-
-
-def planned_places(base):
-    return [p for t in base.plan.targets for p in t.positions_mm]
 
 
 def test_targets_are_done_one_by_one_and_the_isthmus_closes(base):
@@ -140,171 +85,6 @@ def test_lesions_that_are_not_of_this_heart_stop_the_update(base):
 
 def digest(folder):
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-class Topological(SlabBase):
-    """Trains induce as long as an isthmus conducts: as quick as 200 sequences of events need."""
-
-    def repeat(self, attempt, blocked, cancelled=bool):
-        return Answer(True, False)
-
-
-@pytest.fixture(scope="module")
-def learning(planned):
-    """The slab with a tissue posterior that new points go into: healthy velocities, one source in the left edge, known to 20 %."""
-    plan, twin, attempts = planned
-    mesh = replace(twin.mesh, surfaces={**twin.mesh.surfaces, "rv_endo": NO_FACES, "base": NO_FACES})
-    names = tuple(f"{region}/cv_{way}_m_s" for region in ("healthy", "border_zone") for way in ("longitudinal", "transverse"))
-    source = np.array([int(np.argmin(np.linalg.norm(mesh.points_mm - [0.0, 30.0, 0.0], axis=1)))], np.int32)
-    mean = np.array([*np.log([0.6, 0.25, 0.4, 0.2]), 0.0])
-    belief = Gaussian((*names, "source 0"), mean, np.diag([*[0.2**2] * 4, 2.0**2]))
-    draws = belief.draw(40, np.random.default_rng(0))[:, :4]
-    low, high = np.exp(mean[:4]) / 2, np.exp(mean[:4]) * 2
-    tissue = Tissue(names, np.exp(draws), low, high, dict.fromkeys(names, "map"), source, np.zeros(1))
-    own = Twin(mesh, tissue, POSE)
-    arrival = EikonalForward(mesh).arrival_ms(tissue.velocities(), source, np.zeros(1))
-    none = np.zeros(0)
-    calibration = Calibration(own, arrival, None, None, none.reshape(0, 3), none, none, none, np.zeros(mesh.n_points), belief)
-    return plan, own, attempts, calibration
-
-
-NO_FACES = np.zeros((0, 3), np.int32)
-POSE = np.array([[0.0, -1, 0, 4], [1, 0, 0, -2], [0, 0, 1, 3], [0, 0, 0, 1]])
-
-
-def learner(learning, folder, kind=None):
-    plan, twin, attempts, calibration = learning
-    return (kind or Topological)(folder, plan, twin, ENDO, attempts, calibration)
-
-
-def mapped(learning, count, seed=0, speed=0.8, moved=(0.0, 0.0, 0.0), noise_ms=1.0):
-    """Points in the map's frame as a heart of another velocity (factor `speed`) would give them, on a map that has moved."""
-    _, twin, _, calibration = learning
-    rng = np.random.default_rng(seed)
-    nodes = np.flatnonzero(np.isfinite(calibration.arrival_ms) & (twin.mesh.points_mm[:, 2] == 0))
-    picked = rng.choice(nodes, count, replace=False)
-    places = twin.mesh.points_mm[picked] + moved
-    lat = calibration.arrival_ms[picked] / speed + rng.normal(scale=noise_ms, size=count)
-    volts = np.where(rng.random(count) < 0.3, 0.3, 2.0)
-    return NewPoints((places - POSE[:3, 3]) @ POSE[:3, :3], lat, volts, np.arange(count, dtype=float), "")
-
-
-def points_text(points, extra=""):
-    rows = np.column_stack([points.points_mm, points.lat_ms, points.bipolar_mv, points.time_s])
-    lines = [",".join(f"{x:.4f}" for x in row) for row in rows]
-    return f"# vtwin-eam 1\n{extra}x_mm,y_mm,z_mm,lat_ms,bipolar_mv,time_s\n" + "".join(line + "\n" for line in lines)
-
-
-def test_new_points_move_velocities_to_where_they_came_from(learning, tmp_path):
-    base = learner(learning, tmp_path)
-    maker = base.maker
-    taken = take_in(base, Events(points=mapped(learning, 120)), Notes())
-    moved = taken.state["tissue"]["healthy/cv_longitudinal_m_s"]
-    assert moved["before"] == pytest.approx(0.6, rel=0.01)
-    assert moved["after"] == pytest.approx(0.6 * 0.8, rel=0.05)
-    assert taken.state["points"]["new"] == 120
-    assert taken.state["points"]["median_late_ms"] > 5
-    assert not taken.state["registration"]["moved"]
-    assert taken.base.maker is maker  # what the mesh alone decides is not made again
-    again = take_in(taken.base, Events(points=mapped(learning, 120)), Notes())
-    assert again.state["points"]["new"] == 0  # the same export again teaches nothing
-
-
-def test_a_map_that_moved_is_noticed_and_later_lesions_are_moved_with_it(learning, tmp_path):
-    base = learner(learning, tmp_path)
-    shift = np.array([0.0, 0.0, -6.0])  # below the plate: only this direction can be seen on it
-    points = mapped(learning, 150, moved=shift, speed=1.0)
-    taken = take_in(base, Events(points=points), Notes())
-    found = taken.state["registration"]
-    assert found["moved"]
-    assert found["shift_mm"][2] == pytest.approx(6.0, abs=1.5)
-    assert any("has moved" in line for line in evidence.warnings(taken.state))
-    places = np.array(planned_places(base))
-    in_map = (places + shift - POSE[:3, 3]) @ POSE[:3, :3]
-    times = np.linspace(10.0, 20.0, len(places))
-    late = replace(delivered(in_map, time_s=times), frame="map")
-    got = np.array([t.positions_mm[0] for t in placed(base, late, Notes(), taken)])
-    assert np.abs(got - places).max() < 1.5
-    untimed = replace(late, time_s=np.full(len(places), np.nan))
-    plain = np.array([t.positions_mm[0] for t in placed(base, untimed, Notes(), taken)])
-    assert np.abs(plain - places - shift).max() < 1e-3
-
-
-def test_points_that_contradict_the_tissue_are_said(learning, tmp_path):
-    base = learner(learning, tmp_path)
-    points = replace(mapped(learning, 60), bipolar_mv=np.full(60, 0.1))
-    state = take_in(base, Events(points=points), Notes()).state
-    assert state["points"]["low_voltage_on_healthy"] > 20
-    assert any("plan again" in line for line in evidence.warnings(state))
-    assert not any("plan again" in line for line in evidence.warnings({"points": {"new": 60, "low_voltage_on_healthy": 3}}))
-
-
-def test_a_new_vt_is_named_and_its_cycle_teaches_the_tissue(learning, tmp_path, monkeypatch):
-    plan, twin, attempts, calibration = learning
-    paced = induce_model(slab_model(twin.mesh), {"left": slab_sites(twin.mesh)["left"]}, QUICK)
-    episode = paced.episodes[0]
-    name = plan.circuits[0].id
-    base = Topological(tmp_path, plan, twin, ENDO, attempts, calibration, {name: episode})
-    weights = np.random.default_rng(0).normal(size=(twin.mesh.n_points, 12)) * 1e-3
-    field = type("Field", (), {"weights": weights})()
-    monkeypatch.setattr(circuit_evidence, "LeadField", lambda mesh: field)
-    end = float(episode.log.activation_ms.max())
-    leads = evidence.likeness.ecg_of(field, episode.log, end - 2.9 * episode.cycle_length_ms, end)
-    ecg = Ecg(dict(zip(LEADS, leads)), 500.0, "vt")
-    state = take_in(base, Events(vt=ecg), Notes()).state
-    assert state["vt"]["match"] == name
-    assert state["vt"]["cycle_length_ms"] == pytest.approx(episode.cycle_length_ms, abs=4.0)
-    assert "tissue" in state
-    other = Ecg(dict(zip(LEADS, np.sin(np.arange(3000) / 500 / 0.3 * 2 * np.pi) * np.ones((12, 1)))), 500.0, "vt")
-    foreign = take_in(base, Events(vt=other), Notes()).state
-    assert foreign["vt"]["match"] is None
-    assert "tissue" not in foreign
-    assert any("not one of the plan" in line for line in evidence.warnings(foreign))
-    noise = Ecg(dict(zip(LEADS, np.random.default_rng(0).normal(size=(12, 3000)))), 500.0, "vt")
-    assert "not compared" in take_in(base, Events(vt=noise), Notes()).state["vt"]["verdict"]
-
-
-def test_files_of_another_map_or_another_clock_stop_the_update(learning, tmp_path):
-    lesions, points = tmp_path / "lesions.csv", tmp_path / "points.csv"
-    files = {"lesions": lesions, "eam": points}
-    lesions.write_text("# vtwin-lesions 1\n# map: abc\nx_mm,y_mm,z_mm,time_s\n1,2,3,5\n")
-    points.write_text(points_text(mapped(learning, 5), "# map: abc\n"))
-    assert len(read_events(files, Notes(), ("abc",)).points) == 5
-    with pytest.raises(Suspicious, match="plan again with the new map"):
-        read_events(files, Notes(), ("xyz",))
-    accepted = Notes(("map_identity",))
-    read_events(files, accepted, ("xyz",))
-    assert len(accepted.lines) == 2
-    points.write_text(points_text(mapped(learning, 5), "# map: other\n"))
-    with pytest.raises(Suspicious, match="different maps"):
-        read_events(files, Notes())
-    points.write_text(points_text(replace(mapped(learning, 5), time_s=np.full(5, 3e5))))
-    with pytest.raises(Suspicious, match="clock"):
-        read_events(files, Notes())
-    points.write_text(points_text(replace(mapped(learning, 5), time_s=np.full(5, -3.0))))
-    with pytest.raises(Suspicious, match="negative"):
-        read_events(files, Notes())
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("x,y\n1,2\n", "first line"),
-        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms\n", "0 points"),
-        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms\n1,2,,4\n", "not finite"),
-        ("# vtwin-eam 1\n# colour: red\nx_mm,y_mm,z_mm,lat_ms\n1,2,3,4\n", "unknown header"),
-        ("# vtwin-eam 1\n# units: m, s, V\nx_mm,y_mm,z_mm,lat_ms\n1,2,3,4\n", "convert"),
-        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms\n1,2,3,-10000\n", "CARTO"),
-        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms\n1,2,3,90000\n", "in ms"),
-        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms\n1,2,3,4\n900,2,3,4\n", "400 mm"),
-        ("# vtwin-eam 1\nx_mm,y_mm,z_mm,lat_ms,bipolar_mv\n1,2,3,4,-1\n", "between 0 and 100"),
-    ],
-)
-def test_wrong_points_are_refused(tmp_path, text, says):
-    path = tmp_path / "points.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=says):
-        read_points(path, Notes())
 
 
 EVENTS = (
@@ -572,6 +352,36 @@ def test_doubled_rows_count_once_and_files_come_back(tmp_path):
     assert got.frame == "mesh"
     assert "count once" in notes.lines[0]
     assert np.allclose(got.positions_mm, lesions.positions_mm)
+
+
+def finished(learning, folder, **request):
+    """A finished plan's folder as far as guidance reads it."""
+    plan, _, _, calibration = learning
+    asked = {"request": asdict(PlanRequest()) | request}
+    run_record = {"stages": {"mesh": "m", "tissue": "t", "induction": "i"}, "settings": asked}
+    (folder / "stages" / "induction-i").mkdir(parents=True)
+    calibration.save(folder / "stages" / "tissue-t")
+    write_json(folder / "plan.json", replace(plan, run=run_record).as_dict())
+    return folder
+
+
+def test_lesions_without_a_size_have_that_of_the_plans_energy(learning, tmp_path):
+    base = Base.load(finished(learning, tmp_path / "cryo", energy={"source": "cryo"}))
+    (found,) = placed(base, delivered(planned_places(base)[:1]), Notes())
+    assert (found.radius_mm, found.depth_mm) == (PRESETS["cryo"].radius.value, PRESETS["cryo"].depth.value)
+    usual = Base.load(finished(learning, tmp_path / "rf"))
+    assert usual.request == PlanRequest()
+
+
+def test_a_plan_of_another_version_is_named(learning, tmp_path):
+    with pytest.raises(InputError, match="another version"):
+        Base.load(finished(learning, tmp_path, colour="red"))
+
+
+def test_updates_are_in_the_order_of_their_numbers(tmp_path):
+    for number in (1, 9999, 10000):
+        (tmp_path / records.ROOM / f"{number:04d}").mkdir(parents=True)
+    assert [p.name for p in records.updates(tmp_path)] == ["0001", "9999", "10000"]
 
 
 def test_the_command_refuses_what_is_not_a_plan(tmp_path, capsys):
