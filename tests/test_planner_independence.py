@@ -10,6 +10,7 @@ from graph_model import scar_slab, slab_sites
 from test_lesions import QUICK, slab_model, twin_of
 
 from planners.circuits import Reentry, collect
+from planners.lesions.energy import PRESETS
 from planners.lesions.search import Search
 from planners.outcome import outcome
 from planners.pacing import induce_model
@@ -108,7 +109,7 @@ def test_the_energy_setting_reaches_candidates_comparisons_and_sampled_depths(as
     request = PlanRequest(access=("lv_endo",), strategies=("isthmus_transection",), compare=("exit_site",), energy={"source": "cryo"})
     plan = search.plan_lesions(twin_of(mesh), run, found.circuits, request)
     plan = search.compare_strategies(twin_of(mesh), plan, run, found.circuits, request)
-    assert {(t.radius_mm, t.depth_mm) for t in plan.targets} == {(4.5, 5.0)}
+    assert {(t.radius_mm, t.depth_mm) for t in plan.targets} == {(float(PRESETS["cryo"].radius), float(PRESETS["cryo"].depth))}
     weak = replace(request, energy={"source": "rf", "ablation_index": 400})
     small = search.plan_lesions(twin_of(mesh), run, found.circuits, weak)
     small = search.compare_strategies(twin_of(mesh), small, run, found.circuits, weak)
@@ -124,4 +125,4 @@ def test_the_energy_setting_reaches_candidates_comparisons_and_sampled_depths(as
     monkeypatch.setattr("planners.outcome.sampled_lesions", sampled)
     twin = twin_of(mesh)
     outcome(replace(twin, tissue=replace(twin.tissue, samples=np.zeros((2, 0)))), plan, run, replace(request, energy={"source": "pfa"}))
-    assert spread == [0.8, 0.8]
+    assert spread == [float(PRESETS["pfa"].depth_sd)] * 2
