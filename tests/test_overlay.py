@@ -1,53 +1,34 @@
-"""What leaves the program: every format read back by somebody else's reader, and by a listener for OpenIGTLink."""
+"""What leaves the program: every format read back by somebody else's reader, and the commands that write it."""
 
 import json
 import shutil
-import socket
-import struct
 import subprocess
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from analytic_hearts import ventricles
-from hypothesis import given
-from hypothesis import strategies as st
+from overlay_fixtures import WITHIN_MM, Listener, same_cloud, small_heart, small_plan
 
-from meshing.anatomy import complete
 from meshing.tet_grid import mesh_labels, tet_grid
 from planners.app.cli import run
-from planners.overlay import FORMATS, export, openigtlink
+from planners.overlay import FORMATS, export
 from planners.overlay.dicom import read_encapsulated_stl
 from planners.overlay.surfaces import lesion_balls
 from planners.overlay.tables import COLUMNS
 from twin.atomic import write_json
-from twin.errors import InputError, RunFailed
 from twin.mesh import REGIONS, SURFACES
-from twin.plan import Circuit, Plan, Target
 from twin.volume import LABELS
-
-WITHIN_MM = 0.01
 
 
 @pytest.fixture(scope="module")
 def mesh():
-    heart = complete(ventricles(5.0))
-    apical = heart.coordinates["apicobasal"][heart.tets].mean(axis=1) < 0.3
-    return heart.with_region(apical, "scar")
+    return small_heart()
 
 
 @pytest.fixture(scope="module")
 def plan(mesh):
-    endo, epi = (mesh.points_mm[mesh.surface_nodes(name)] for name in ("lv_endo", "epi"))
-    circuit = Circuit("VT1", 340.0, endo[:6].tolist(), endo[:3].tolist(), 6.0, endo[0].tolist(), endo[2].tolist(), 7)
-    targets = [
-        Target("T1", endo[:2].tolist(), "lv_endo", 4.0, 6.0, 1, 'cuts, "VT1"', ("VT1",)),
-        Target("T2", epi[:1].tolist(), "epi", 3.0, 5.0, 2, "exit", ("VT1",)),
-    ]
-    return Plan({"name": "test"}, {}, {}, [], [circuit], targets, [], {}, [], {})
+    return small_plan(mesh)
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +36,6 @@ def written(mesh, plan, tmp_path_factory):
     folder = tmp_path_factory.mktemp("overlay")
     export(plan, mesh, folder, list(FORMATS))
     return folder
-
-
-def same_cloud(found, expected):
-    """Largest distance from each point of one cloud to the nearest of the other, both ways."""
-    from scipy.spatial import cKDTree
-
-    return max(cKDTree(found).query(expected)[0].max(), cKDTree(expected).query(found)[0].max())
 
 
 def by_meshio(path):
@@ -127,6 +101,8 @@ READERS = {
     "ensite": (".xml", by_elementtree),
     "carto": (".zip", by_hand_carto),
 }
+
+
 POINT_FILES = {"csv": ("targets.csv", by_csv), "markups": ("targets.mrk.json", by_json), "slicer": ("targets.mrk.json", by_json)}
 
 
@@ -277,150 +253,21 @@ def test_voxels_hold_the_tetrahedron_of_their_centre(mesh):
     assert set(np.unique(labels.data)) == {LABELS[n] for n in ("background", "lv_myocardium", "rv_myocardium", "scar")}
 
 
-class Listener(threading.Thread):
-    """Takes every message of one connection: (type, device, body), checked against its checksum."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.port = self.server.getsockname()[1]
-        self.received = []
-
-    def run(self):
-        link, _ = self.server.accept()
-        with link, link.makefile("rb") as stream:
-            while head := stream.read(58):
-                _, kind, device, _, size, crc = struct.unpack(">H12s20sQQQ", head)
-                body = stream.read(size)
-                assert openigtlink.crc64(body) == crc
-                self.received.append((kind.rstrip(b"\0").decode(), device.rstrip(b"\0").decode(), body))
-
-
-def test_a_listener_gets_surfaces_and_targets_in_order(mesh, plan):
-    listener = Listener()
-    listener.start()
-    assert openigtlink.stream(plan, mesh, port=listener.port) == 5
-    listener.join(5)
-    assert [(kind, device) for kind, device, _ in listener.received] == [*(("POLYDATA", s) for s in SURFACES), ("POINT", "targets")]
-    body = listener.received[0][2]
-    n, *_, polygons, size, _, _, _ = struct.unpack(">10I", body[:40])
-    points = np.frombuffer(body, ">f4", 3 * n, 40).reshape(-1, 3) * [-1, -1, 1]
-    faces = np.frombuffer(body, ">u4", size // 4, 40 + 12 * n).reshape(-1, 4)
-    assert (len(faces), set(faces[:, 0])) == (polygons, {3})
-    assert faces[:, 1:].max() == n - 1
-    assert same_cloud(points, mesh.points_mm[mesh.surface_nodes("lv_endo")]) < WITHIN_MM
-
-
-def test_a_listener_gets_a_hundred_updates_in_order(mesh, plan):
-    listener = Listener()
-    listener.start()
-    with openigtlink.connected(port=listener.port) as link:
-        link.send(plan, mesh)
-        for k in range(100):
-            link.send(replace(plan, targets=[replace(plan.targets[0], id=f"U{k}")]))
-        assert link.sent == 105
-    listener.join(10)
-    updates = [body for kind, device, body in listener.received[5:] if (kind, device) == ("POINT", "targets")]
-    assert [struct.unpack(">64s", body[:64])[0].rstrip(b"\0").decode() for body in updates] == [f"U{k}.1" for k in range(100)]
-
-
-class Recorded(dict):
-    """What pyigtl keeps of each device is its newest message: this keeps all of them too, in the order in which they came."""
-
-    def __init__(self):
-        super().__init__()
-        self.all = []
-
-    def __setitem__(self, name, value):
-        self.all.append(value)
-        super().__setitem__(name, value)
-
-
-def test_pyigtl_gets_a_hundred_updates_in_order(plan):
-    """The same against an implementation that is not ours (MIT; `pip install pyigtl`): its server reads and its checksums agree."""
-    server = pytest.importorskip("pyigtl").OpenIGTLinkServer(port=0, start_now=False)
-    received = server.incoming_messages = Recorded()
-    server.start()
-    try:
-        with openigtlink.connected(port=server.server_address[1]) as link:
-            link.send(plan)
-            for k in range(100):
-                link.send(replace(plan, targets=[replace(plan.targets[0], id=f"U{k}")]))
-            end = time.monotonic() + 20.0
-            while len(received.all) < link.sent and time.monotonic() < end:
-                time.sleep(0.01)
-    finally:
-        server.communication_thread_stop_requested = True
-        server.shutdown()
-        server.server_close()
-    assert [m.device_name for m in received.all] == ["targets"] * 101
-    assert [m.names[0] for m in received.all[1:]] == [f"U{k}.1" for k in range(100)]
-    expected = np.array([p for t in plan.targets for p in t.positions_mm]) * [-1, -1, 1]
-    assert np.abs(np.asarray(received.all[0].positions) - expected).max() < WITHIN_MM
-
-
-def test_surfaces_are_the_bytes_that_pyigtl_writes(mesh):
-    """Its reader of POLYDATA was never tested, as it says, and fails; its writer gives the same bytes as ours."""
-    messages = pytest.importorskip("pyigtl").messages
-    triangles = mesh.surfaces["lv_endo"]
-    used, index = np.unique(triangles, return_inverse=True)
-    cells = np.column_stack([np.full(len(triangles), 3), index.reshape(-1, 3)])
-    theirs = messages.PolyDataMessage(points=mesh.points_mm[used] * [-1, -1, 1], polygons=cells.ravel())._pack_content()
-    assert theirs == openigtlink.surface_body(mesh.points_mm, triangles)
-
-
-def test_updates_of_guidance_are_streamed_as_they_come(mesh, plan, tmp_path, monkeypatch):
-    from planners.app import leave_command
-    from planners.app.console import Console
-
-    (tmp_path / "stages" / "mesh-abc").mkdir(parents=True)
-    mesh.save(tmp_path / "stages" / "mesh-abc" / "mesh.npz")
-    made = replace(plan, run={"stages": {"mesh": "abc"}})
-    write_json(tmp_path / "plan.json", made.as_dict())
-    monkeypatch.setattr(leave_command, "PERIOD_S", 0.0)
-    listener = Listener()
-    listener.start()
-    left = iter(range(4))
-
-    def until():
-        k = next(left, None)
-        if k is not None and k < 3:
-            write_json(tmp_path / "guidance" / f"{k + 1:04d}" / "plan.json", replace(made, targets=made.targets[: 2 - k % 2]).as_dict())
-        return k is None or k == 3
-
-    assert leave_command.stream(tmp_path, "127.0.0.1", listener.port, False, Console(True), True, until) == 0
-    listener.join(5)
-    assert [len(body) // 136 for kind, _, body in listener.received if kind == "POINT"] == [3, 3, 2, 3]
-
-
-def test_points_are_what_another_implementation_reads(plan):
-    messages = pytest.importorskip("pyigtl").messages
-    data = openigtlink.message("POINT", "targets", openigtlink.points_body(plan), 1.5)
-    header = messages.MessageBase.parse_header(data[:58])
-    assert header["message_type"] == "POINT"
-    found = messages.PointMessage()
-    found._unpack_content(data[58:])
-    expected = np.array([p for t in plan.targets for p in t.positions_mm]) * [-1, -1, 1]
-    assert np.abs(np.asarray(found.positions) - expected).max() < WITHIN_MM
-
-
-def test_the_checksum_is_that_of_ecma_182():
-    assert openigtlink.crc64(b"123456789") == 0x6C40DF5F0B497347
-
-
-@given(st.binary(max_size=64), st.floats(0, 4e9))
-def test_a_message_says_its_own_size(body, seconds):
-    data = openigtlink.message("STATUS", "x" * 30, body, seconds)
-    assert struct.unpack(">Q", data[42:50])[0] == len(body) == len(data) - 58
-
-
-def test_nothing_leaves_this_machine_unasked(mesh, plan):
-    with pytest.raises(InputError, match="--remote"):
-        openigtlink.stream(plan, mesh, "192.0.2.1")
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    with pytest.raises(RunFailed, match="nothing listens"):
-        openigtlink.stream(plan, mesh, port=port)
+def test_an_export_leaves_nothing_of_another_plan(mesh, plan, tmp_path):
+    export(plan, mesh, tmp_path, ["slicer", "vtp", "csv"])
+    circuit = plan.circuits[0].id
+    assert (tmp_path / "slicer" / f"circuit_{circuit}.mrk.json").is_file()
+    (tmp_path / "slicer" / "notes.txt").write_text("of somebody else")
+    frame = json.loads((tmp_path / "frame.json").read_text())
+    assert f"circuit_{circuit}.vtp" in frame["files"]["vtp"]
+    none = replace(plan, circuits=[], targets=[])
+    export(none, mesh, tmp_path, ["slicer"])
+    left = {p.name for p in (tmp_path / "slicer").iterdir()}
+    assert not any(circuit in name for name in left)
+    assert "lesions.vtp" not in left
+    assert "notes.txt" in left
+    assert (tmp_path / "vtp" / f"circuit_{circuit}.vtp").is_file(), "a format that was not asked for stays as it was"
+    assert set(json.loads((tmp_path / "frame.json").read_text())["formats"]) == {"slicer", "vtp", "csv"}
 
 
 @pytest.fixture

@@ -5,27 +5,46 @@ from __future__ import annotations
 import io
 import json
 import os
+import secrets
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.errors import InputError
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` so that a reader sees the old file or the new one, never a part."""
+
+class Damaged(InputError, ValueError):
+    """A file of vtwin's own that is not as it was written: cut off, overwritten, or of another program."""
+
+
+@contextmanager
+def replaced(path: Path, ending: str = ".tmp") -> Iterator[Path]:
+    """A temporary name beside `path` to write to: at the end of the block that file is synced and takes the place of `path`.
+
+    Where the block raises, `path` stays as it was and nothing is left. The name is no other process's, on this machine or another that
+    shares the folder. ending: for writers that choose the format by it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{ending}")
     try:
-        with open(temporary, "wb") as handle:
-            handle.write(data)
-            handle.flush()
+        yield temporary
+        with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` so that a reader sees the old file or the new one, never a part."""
+    with replaced(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -67,14 +86,17 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], meta: object = Non
 
 
 def read_npz(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:
-    """Read what `write_npz` wrote: arrays by name, and meta."""
+    """Read what `write_npz` wrote: arrays by name, and meta. Raises Damaged for anything else."""
     arrays: dict[str, NDArray[Any]] = {}
     meta: Any = None
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as member:
-                if name == "meta.json":
-                    meta = json.load(member)
-                else:
-                    arrays[name.removesuffix(".npy")] = np.lib.format.read_array(io.BytesIO(member.read()), allow_pickle=False)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    if name == "meta.json":
+                        meta = json.load(member)
+                    else:
+                        arrays[name.removesuffix(".npy")] = np.lib.format.read_array(io.BytesIO(member.read()), allow_pickle=False)
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise Damaged(path, "file", f"is damaged ({error})", "delete it: what made it makes it anew") from None
     return arrays, meta

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,10 +23,15 @@ def _file_digest(path: Path) -> bytes:
 
 
 def content_hash(*items: object) -> str:
-    """Hash of the contents of files and folders, arrays, bytes and JSON-able values: 16 hexadecimal digits."""
+    """Hash of the contents of files and folders, arrays, bytes and JSON-able values: 16 hexadecimal digits.
+
+    Raises FileNotFoundError for a path where nothing is: it is no empty folder.
+    """
     digest = hashlib.sha256()
     for item in items:
         if isinstance(item, Path):
+            if not item.exists():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(item))
             # of a folder the contents alone count, not the names
             files = [item] if item.is_file() else [path for path in item.rglob("*") if path.is_file()]
             for one in sorted(map(_file_digest, files)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from twin.atomic import write_json
+from twin.atomic import Damaged, write_json
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class Stages:
         load: Callable[[Path], T],
         doing: str,
     ) -> T:
-        """Load the stage if it is complete under this key, else compute, save and mark it complete.
+        """Load the stage if it is complete under this key (and not damaged), else compute, save and mark it complete.
 
         `compute` gets the stage's folder and may keep finished parts there, which a run that was cut off finds again.
         """
@@ -43,8 +44,13 @@ class Stages:
         self.keys[name] = key
         marker = folder / "complete.json"
         if marker.exists():
-            self.report(f"{doing}: reused from {folder.name}")
-            return load(folder)
+            try:
+                value = load(folder)
+                self.report(f"{doing}: reused from {folder.name}")
+                return value
+            except Damaged as error:
+                self.report(f"{doing}: {Path(error.where).name} {error.problem}, made anew")
+                shutil.rmtree(folder)
         self.report(f"{doing} ...")
         folder.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from planners.app.console import Console
+from twin.atomic import replaced
 from twin.errors import InputError
 from twin.records.report_file import read_reports
 from twin.records.text.extract import extract as facts_of
@@ -27,24 +26,15 @@ def extract(source: Path, out: Path, fresh: bool, console: Console, second_reade
         raise InputError("command line", "--second-reader", f"there is no text in {kind}", "leave it out")
     agreement: dict[str, Any] | None = None
     lines = _read_twice(source) if second_reader else _lines(source, kind)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
     count = found = 0
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as written:
-            for facts in lines:
-                if "agreement" in facts:
-                    agreement = facts["agreement"]
-                    continue
-                written.write(json.dumps(facts, ensure_ascii=False) + "\n")
-                count += 1
-                found += len(facts["spans"]) or len(facts["entities"]) + len(facts["details"]["labs"]) + len(facts["details"]["drugs"])
-            written.flush()
-            os.fsync(written.fileno())
-        os.replace(temporary, out)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replaced(out) as temporary, open(temporary, "w", encoding="utf-8") as written:
+        for facts in lines:
+            if "agreement" in facts:
+                agreement = facts["agreement"]
+                continue
+            written.write(json.dumps(facts, ensure_ascii=False) + "\n")
+            count += 1
+            found += len(facts["spans"]) or len(facts["entities"]) + len(facts["details"]["labs"]) + len(facts["details"]["drugs"])
     if kind == "reports":
         said = [f"{count} reports, {found} facts with their place in the text. English only; rules, not a clinician: check what matters."]
     else:

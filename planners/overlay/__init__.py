@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -54,13 +55,29 @@ SAYS = {
 
 
 def export(plan: Plan, mesh: HeartMesh, folder: Path, formats: Sequence[str] = ()) -> list[Path]:
-    """Write the asked formats (`DEFAULT` if none is named) below `folder`, each in a folder of its own; returns the files."""
+    """Write the asked formats (`DEFAULT` if none is named) below `folder`, each in a folder of its own; returns the files.
+
+    What an earlier export left there in these formats and this plan does not have (circuits of another plan, say) is removed; files of
+    others stay. Raises InputError for an unknown format, or one whose packages are not installed.
+    """
     for name in formats:
         if name not in FORMATS:
             raise InputError("command line", "--format", f"{name!r} is not known", f"choose from {', '.join(FORMATS)}")
-    files = []
-    for name in formats or DEFAULT:
-        files += FORMATS[name](plan, mesh, folder / name)
-    present = sorted({path.name for path in folder.iterdir() if path.name in FORMATS and path.is_dir()})
-    write_json(folder / "frame.json", {**FRAME, "formats": {name: SAYS[name] for name in present}})
-    return files
+    before = _before(folder)
+    files: dict[str, list[Path]] = {name: FORMATS[name](plan, mesh, folder / name) for name in formats or DEFAULT}
+    now = before | {name: sorted({path.name for path in written}) for name, written in files.items()}
+    for name in files:
+        for gone in set(before.get(name, ())) - set(now[name]):
+            (folder / name / gone).unlink(missing_ok=True)
+    record = {**FRAME, "formats": {name: SAYS[name] for name in sorted(FORMATS) if (folder / name).is_dir()}, "files": now}
+    write_json(folder / "frame.json", record)
+    return [path for written in files.values() for path in written]
+
+
+def _before(folder: Path) -> dict[str, list[str]]:
+    """Names of the files of each format that an earlier export into this folder wrote, by its own record."""
+    try:
+        said = json.loads((folder / "frame.json").read_text(encoding="utf-8"))["files"]
+        return {name: [f for f in said[name] if Path(f).name == f] for name in FORMATS if name in said and (folder / name).is_dir()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshing.tet_grid import mesh_labels
-from planners.overlay.surfaces import lesion_balls, named
+from planners.overlay.surfaces import shapes
 from twin.atomic import write_bytes
 from twin.errors import InputError
 from twin.io.dicom_files import need_pydicom, quiet
@@ -43,11 +43,7 @@ def write(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
     write_dicom_seg(seg, volume)
     study, frame = _study_of(seg)
     files = [seg]
-    shapes = named(mesh)
-    balls = lesion_balls(plan)
-    if balls is not None:
-        shapes["lesions"] = balls
-    for number, (name, surface) in enumerate(shapes.items(), 1):
+    for number, (name, surface) in enumerate(shapes(plan, mesh).items(), 1):
         path = folder / f"{name}.stl.dcm"
         write_bytes(path, encapsulated_stl(surface, TITLES[name], study, frame, number))
         files.append(path)

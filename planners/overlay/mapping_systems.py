@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from planners.overlay.surfaces import lesion_balls, named
+from planners.overlay.surfaces import named, shapes
 from twin.io.carto import write_carto
 from twin.io.ensite import write_dif
 from twin.io.surfaces import Surface
@@ -36,13 +36,11 @@ def _bare(surface: Surface) -> Surface:
 def write_ensite(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
     """One DIF per surface, the lesions on it as its labels, and one with the lesions as balls."""
     files = []
-    shapes = {name: _bare(surface) for name, surface in named(mesh).items() if name in WALLS}
-    balls = lesion_balls(plan)
-    if balls is not None:
-        shapes["lesions"] = _bare(balls)
-    for name, surface in shapes.items():
+    for name, surface in shapes(plan, mesh).items():
+        if name not in (*WALLS, "lesions"):
+            continue
         path = folder / f"{name}.xml"
-        write_dif(path, surface, labels=_places(plan, name), name=f"vtwin {name}")
+        write_dif(path, _bare(surface), labels=_places(plan, name), name=f"vtwin {name}")
         files.append(path)
     return files
 

@@ -98,10 +98,16 @@ class Link:
     sent: int = 0
 
     def send(self, plan: Plan, mesh: HeartMesh | None = None) -> int:
-        """Send the targets, and the surfaces of a mesh if one is given; returns the number of messages. Raises OSError."""
+        """Send the targets, and the surfaces of a mesh if one is given; returns the number of messages.
+
+        Raises RunFailed where the listener has gone.
+        """
         count = 0
         for kind, device, body in messages(plan, mesh):
-            self.socket.sendall(message(kind, device, body, time.time()))
+            try:
+                self.socket.sendall(message(kind, device, body, time.time()))
+            except OSError as error:
+                raise RunFailed(f"the listener takes no more ({error.strerror or error}): start it and the stream again") from None
             count += 1
         self.sent += count
         return count
@@ -111,18 +117,13 @@ class Link:
 def connected(host: str = "127.0.0.1", port: int = PORT, remote: bool = False, timeout_s: float = 5.0) -> Iterator[Link]:
     """A connection to a listener, closed at the end.
 
-    Raises InputError for a host that is not this machine unless `remote` says so, and RunFailed if nobody listens (any more).
+    Raises InputError for a host that is not this machine unless `remote` says so, and RunFailed if nobody listens.
     """
     if host not in LOOPBACK and not remote:
         raise InputError("command line", "--host", f"{host} is not this machine", "say --remote to send the plan over the network")
     try:
-        with socket.create_connection((host, port), timeout=timeout_s) as link:
-            yield Link(link)
+        opened = socket.create_connection((host, port), timeout=timeout_s)
     except OSError as error:
         raise RunFailed(f"nothing listens at {host}:{port} ({error.strerror or error}): start the listener first") from None
-
-
-def stream(plan: Plan, mesh: HeartMesh, host: str = "127.0.0.1", port: int = PORT, remote: bool = False, timeout_s: float = 5.0) -> int:
-    """Connect to a listener, send surfaces and targets, and return the number of messages. Raises what `connected` does."""
-    with connected(host, port, remote, timeout_s) as link:
-        return link.send(plan, mesh)
+    with opened:
+        yield Link(opened)

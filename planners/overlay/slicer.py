@@ -8,8 +8,8 @@ from typing import Any
 
 from meshing.tet_grid import mesh_labels
 from planners.overlay.scene import write_scene
-from planners.overlay.surfaces import lesion_balls, named
-from planners.report.palette import TARGET, TISSUE
+from planners.overlay.surfaces import shapes
+from planners.report.palette import CIRCUIT, TARGET, TISSUE
 from twin.atomic import write_json
 from twin.io.nrrd import write_nrrd
 from twin.io.surfaces import write_surface
@@ -62,9 +62,9 @@ def _written(markups: dict[str, dict[str, Any]], folder: Path) -> list[Path]:
 
 def _markups(plan: Plan) -> dict[str, dict[str, Any]]:
     spots = [(f"{t.id}.{n}", t.why, p) for t in plan.targets for n, p in enumerate(t.positions_mm, 1)]
-    files = {"targets.mrk.json": _markup("Fiducial", (0.0, 0.45, 0.70), spots)}
+    files = {"targets.mrk.json": _markup("Fiducial", TARGET, spots)}
     for circuit in plan.circuits:
-        for name, path, colour in (("circuit", circuit.path_mm, (0.84, 0.37, 0.0)), ("isthmus", circuit.isthmus_mm, (0.94, 0.89, 0.26))):
+        for name, path, colour in (("circuit", circuit.path_mm, CIRCUIT), ("isthmus", circuit.isthmus_mm, TISSUE["isthmus"])):
             points = [(f"{circuit.id} {name} {n}", "", p) for n, p in enumerate(path, 1)]
             files[f"{name}_{circuit.id}.mrk.json"] = _markup("Curve", colour, points)
     return files
@@ -77,11 +77,7 @@ def write(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
     segmentation = folder / "heart.seg.nrrd"
     write_nrrd(segmentation, mesh_labels(mesh, SPACING_MM))
     models: dict[str, tuple[str, Sequence[float], float]] = {}
-    shapes = named(mesh)
-    balls = lesion_balls(plan)
-    if balls is not None:
-        shapes["lesions"] = balls
-    for name, surface in shapes.items():
+    for name, surface in shapes(plan, mesh).items():
         path = folder / f"{name}.vtp"
         write_surface(path, surface)
         models[name] = (path.name, TARGET if name == "lesions" else TISSUE["healthy"], 0.3 if name == "epi" else 1.0)

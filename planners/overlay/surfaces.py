@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from planners.report.raster import sphere
+from twin.atomic import replaced
 from twin.io.surfaces import Surface, write_surface
 from twin.mesh import SURFACES, HeartMesh
 from twin.plan import Plan
@@ -43,16 +43,19 @@ def lesion_balls(plan: Plan) -> Surface | None:
     )
 
 
+def shapes(plan: Plan, mesh: HeartMesh) -> dict[str, Surface]:
+    """The named surfaces, and `lesions` where there are any."""
+    balls = lesion_balls(plan)
+    return named(mesh) | ({} if balls is None else {"lesions": balls})
+
+
 def _written(suffix: str, plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
     """Every named surface and the lesions in one format."""
-    shapes = named(mesh)
-    balls = lesion_balls(plan)
-    if balls is not None:
-        shapes["lesions"] = balls
+    found = shapes(plan, mesh)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, surface in shapes.items():
+    for name, surface in found.items():
         write_surface(folder / f"{name}{suffix}", surface)
-    return [folder / f"{name}{suffix}" for name in shapes]
+    return [folder / f"{name}{suffix}" for name in found]
 
 
 def write_stl(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
@@ -81,13 +84,9 @@ def write_vtp(plan: Plan, mesh: HeartMesh, folder: Path) -> list[Path]:
 
 
 def _line(path: Path, points: Any) -> Path:
-    """A polyline as VTK polydata, written through a temporary name so that a reader never sees half a file."""
+    """A polyline as VTK polydata."""
     import pyvista as pv
 
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
+    with replaced(path, path.suffix) as temporary:
         pv.MultipleLines(np.asarray(points, float)).save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

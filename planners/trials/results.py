@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from planners.trials.parameters import MEASURES, PARAMETERS
 from planners.trials.population import unit_cube
 from planners.trials.table import Entry, Table
 from planners.trials.trial import OUTCOMES, Trial
+from twin.atomic import replaced
 from twin.errors import InputError
 
 BATCH_ROWS = 50_000
@@ -61,24 +61,17 @@ def write_parquet(rows: Iterator[Mapping[str, Any]], schema: Any, path: Path) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            batch: list[Mapping[str, Any]] = []
-            for row in rows:
-                batch.append(row)
-                if len(batch) == BATCH_ROWS:
-                    writer.write_table(pa.Table.from_pylist(batch, schema))
-                    count += len(batch)
-                    batch = []
-            writer.write_table(pa.Table.from_pylist(batch, schema))
-            count += len(batch)
-        with open(temporary, "rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        batch: list[Mapping[str, Any]] = []
+        for row in rows:
+            batch.append(row)
+            if len(batch) == BATCH_ROWS:
+                writer.write_table(pa.Table.from_pylist(batch, schema))
+                count += len(batch)
+                batch = []
+        writer.write_table(pa.Table.from_pylist(batch, schema))
+        count += len(batch)
     return count
 
 
