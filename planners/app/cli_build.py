@@ -15,6 +15,11 @@ def mesh(
     segmentation: Annotated[Path, typer.Argument(help="Label volume: NRRD or NIfTI.")],
     out: Out,
     edge: Annotated[str, typer.Option(help="Mean edge length, with unit.")] = "2.0 mm",
+    near_scar: Annotated[str | None, typer.Option(help="Mean edge near scar, border zone and isthmus: half of --edge or less.")] = None,
+    near: Annotated[str, typer.Option(help="How far from scar --near-scar holds.")] = "10 mm",
+    regions: Annotated[
+        str, typer.Option(help="sampled (each element takes the label at its centre), or conforming (boundaries are faces).")
+    ] = "sampled",
     labels: Annotated[str | None, typer.Option(help="Label numbers, lv_blood=1,rv_blood=2,myocardium=3.")] = None,
     fibres: Annotated[
         str, typer.Option(help="bayer, doste (outflow tracts), or a file of measured fibres: openCARP .lon, .csv, .npz (LPS mm).")
@@ -31,13 +36,15 @@ def mesh(
     """Make a heart mesh with fibres and coordinates from labels or a closed surface; repairs are listed.
 
     Examples: vtwin mesh cases/demo/labels.nrrd -o out/mesh --edge "1.5 mm"
+    vtwin mesh cases/demo/labels.nrrd -o out/fine --near-scar "1 mm" --regions conforming
     vtwin mesh cases/demo/labels.nrrd -o out/doste --fibres doste --valve pulmonary=12,-60,40
     """
     set_threads(threads)
     from planners.app import mesh_command
 
+    finer = None if near_scar is None else (near_scar, near)
     choice = mesh_command.FibreChoice.parse(fibres, valve or [], helix)
-    return mesh_command.mesh(segmentation, out, edge, labels, Console(json), choice, accept or [], fresh, optimise, dry_run)
+    return mesh_command.mesh(segmentation, out, edge, labels, Console(json), choice, accept or [], fresh, optimise, dry_run, finer, regions)
 
 
 def transfer(

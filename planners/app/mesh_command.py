@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from meshing.anatomy import complete
 from meshing.fibres import FibreAngles
+from meshing.grading import Grading
 from meshing.measured_fibres import read_fibres, with_measured
 from meshing.mesh_labels import mesh_heart
 from meshing.optimisers import optimiser_named
@@ -21,6 +22,7 @@ from planners.app.console import Console
 from planners.app.dry_run import STAGES, about, nodes_of
 from planners.app.output import check, claim, finish
 from twin.atomic import write_json
+from twin.case import CARRIED
 from twin.errors import InputError
 from twin.io.labels import check_heart
 from twin.io.notes import Notes
@@ -140,11 +142,17 @@ def mesh(
     fresh: bool = False,
     optimise: str | None = None,
     dry: bool = False,
+    near: tuple[str, str] | None = None,
+    regions: str = CARRIED[0],
 ) -> int:
-    """Write heart.vtu, heart.npz, quality.json and run.json."""
+    """Write heart.vtu, heart.npz, quality.json and run.json. near: mean edge near scar, and how far from it; regions: one of CARRIED."""
     edge_mm = quantity(edge, "mm", "command line", "--edge")
     if not 0.3 <= edge_mm <= 5.0:
         raise InputError("command line", "--edge", f"{edge_mm:g} mm", "choose between 0.3 and 5 mm")
+    grading = None if near is None else _grading(near, edge_mm)
+    if regions not in CARRIED:
+        raise InputError("command line", "--regions", f"{regions!r}", did_you_mean(regions, CARRIED))
+    conforming = regions == "conforming"
     optimiser = None if optimise is None else optimiser_named(optimise)
     if optimiser is not None:
         optimiser.check()
@@ -160,14 +168,17 @@ def mesh(
         "command": "mesh",
         "inputs": inputs,
         "settings": {"edge_mm": edge_mm, "labels": labels, "fibres": fibres.as_dict(), "accept": list(accept)}
-        | ({} if optimiser is None else {"optimiser": optimiser.described()}),
+        | ({} if optimiser is None else {"optimiser": optimiser.described()})
+        | ({} if grading is None else {"edge_near_scar_mm": grading.edge_mm, "near_scar_mm": grading.within_mm})
+        | ({"regions": regions} if conforming else {}),
     }
     if dry:
         check(out, identity, fresh)
-        return _dry_run(volume, edge_mm, console)
+        return _dry_run(volume, edge_mm, grading, console)
     claim(out, identity, fresh)
-    console.progress(f"meshing at {edge_mm:g} mm ...")
-    bare = mesh_heart(volume, edge_mm, optimiser)
+    finer = "" if grading is None else f", {grading.edge_mm:g} mm within {grading.within_mm:g} mm of scar"
+    console.progress(f"meshing at {edge_mm:g} mm{finer} ...")
+    bare = mesh_heart(volume, edge_mm, optimiser, grading, conforming)
     console.progress(f"{bare.n_points} nodes, {len(bare.tets)} tetrahedra; fibres and coordinates ...")
     heart, said = fibres.finish(bare)
     quality = {**heart.quality, "input_notes": notes, "fibres": said}
@@ -179,9 +190,20 @@ def mesh(
     return 0
 
 
-def _dry_run(volume: LabelVolume, edge_mm: float, console: Console) -> int:
+def _grading(near: tuple[str, str], edge_mm: float) -> Grading:
+    fine_mm, within_mm = (quantity(text, "mm", "command line", option) for text, option in zip(near, ("--near-scar", "--near")))
+    if fine_mm < 0.3:
+        raise InputError("command line", "--near-scar", f"{fine_mm:g} mm", "choose 0.3 mm or more")
+    if not 0.0 < within_mm <= 50.0:
+        raise InputError("command line", "--near", f"{within_mm:g} mm", "choose up to 50 mm")
+    grading = Grading(fine_mm, within_mm)
+    grading.levels(edge_mm)
+    return grading
+
+
+def _dry_run(volume: LabelVolume, edge_mm: float, grading: Grading | None, console: Console) -> int:
     """Say how large the mesh will be and about how long it takes."""
-    wall_ml, nodes = nodes_of(volume, edge_mm)
+    wall_ml, nodes = nodes_of(volume, edge_mm, None if grading is None else (grading.edge_mm, grading.within_mm))
     seconds = nodes * STAGES["mesh and fibres"]
     lines = [f"inputs are right; wall {wall_ml:.0f} mL, about {nodes:,.0f} nodes at {edge_mm:g} mm", about(seconds)]
     console.result({"nodes": round(nodes), "seconds": round(seconds), "stages": ["mesh and fibres"]}, lines)
@@ -194,6 +216,17 @@ def _lines(quality: dict[str, Any]) -> list[str]:
     for key, value in quality.items():
         if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
             out += [one if one.startswith(f"{key}: ") else f"{key}: {one}" for one in value] or [f"{key}: none"]
+        elif key == "grading":
+            out += [
+                f"grading: {s['edge_mm']:g} mm: {s['tets']} tetrahedra, {100.0 * s['share_of_volume']:.0f} % of the muscle" for s in value
+            ]
+        elif key == "regions":
+            out.append(f"regions: carried by {value['carried_by']}")
+            out += [
+                f"regions: {name} {v['mesh_ml']:.2f} mL, labels {v['label_ml']:.2f} mL ({v['error_percent']:+.1f} %)"
+                for name, v in value.items()
+                if name != "carried_by"
+            ]
         else:
             out.append(f"{key}: {value}")
     return out

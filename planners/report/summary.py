@@ -149,6 +149,21 @@ def uncertainty(story: Story) -> list[str]:
     return lines
 
 
+def _mesh(quality: Mapping[str, Any]) -> str:
+    """Edges, by place where the mesh is graded, smallest angle, and how regions are carried."""
+    sizes = quality.get("grading", [])
+    if len(sizes) > 1:
+        fine, coarse, share = sizes[0]["edge_mm"], sizes[-1]["edge_mm"], 100.0 * sizes[0]["share_of_volume"]
+        said = f"graded: mean edge {fine:.1f} mm near scar ({share:.0f} % of the muscle), {coarse:.1f} mm far from it"
+    else:
+        said = f"mean edge {quality['mean_edge_mm']:.1f} mm"
+    if worst := quality.get("dihedral_min_deg"):
+        said += f", smallest angle {worst:.0f} degrees"
+    if quality.get("regions", {}).get("carried_by", "").startswith("faces"):
+        said += "; boundaries of scar, border zone and isthmus are faces of the mesh"
+    return said
+
+
 def credibility(story: Story) -> list[tuple[str, str]]:
     """Rows of the credibility table: what, and what is known about it in this run."""
     plan = story.plan
@@ -161,8 +176,7 @@ def credibility(story: Story) -> list[tuple[str, str]]:
         ("Code", "vtwin verify compares solvers with analytic and published results; it is run for every change of the code."),
     ]
     if quality.get("mean_edge_mm"):
-        worst = quality.get("min_dihedral_deg")
-        rows.append(("Mesh", f"mean edge {quality['mean_edge_mm']:.1f} mm" + (f", smallest angle {worst:.0f} degrees" if worst else "")))
+        rows.append(("Mesh", _mesh(quality)))
     if fit.get("registration_median_mm") is not None:
         rows.append(("Registration", f"map points lie {fit['registration_median_mm']:.1f} mm (median) from the surface"))
     if fit.get("map_points_held_out"):
