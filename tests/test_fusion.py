@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from planners.app.cli import run
-from twin.errors import InputError
+from twin.errors import InputError, Suspicious
 from twin.fusion import metrics
 from twin.fusion.blocks import Block
 from twin.fusion.evaluate import conformal, evaluate, site_shift
@@ -72,6 +73,30 @@ def test_a_missing_block_is_never_worse_than_a_model_without_it():
     assert loss[0] <= loss[1] + 0.005
 
 
+def test_a_block_that_the_dying_lack_counts_only_where_emptiness_may_be_used():
+    """Blocks missing at random change nothing; a block that most of those with the outcome lack is told by the model that sees it."""
+    frame, y = drawn(700, seed=2)
+    rng = np.random.default_rng(3)
+    at_random, by_outcome = rng.random(700) < 0.2, rng.random(700) < np.where(y == 1, 0.4, 0.02)
+    loss = {}
+    for name, lack in (("random", at_random), ("outcome", by_outcome)):
+        held = frame.assign(c=np.where(lack, np.nan, frame.c))
+        for emptiness in (True, False):
+            p = default(BLOCKS, emptiness).fit(held[:500], y[:500]).predict_proba(held[500:])[:, 1]
+            loss[name, emptiness] = np.mean((p - y[500:])[lack[500:]] ** 2)
+    assert loss["random", True] == pytest.approx(loss["random", False], abs=0.01)
+    assert loss["outcome", True] < 0.7 * loss["outcome", False]
+
+
+def test_emptiness_is_used_unless_the_study_or_its_sites_speak_against_it(tmp_path):
+    frame, y = drawn(60)
+    frame.assign(y=y.astype(int), where=np.arange(60) % 2).to_csv(tmp_path / "t.csv", index=False)
+    with_sites = STUDY.replace('"t.csv"', '"t.csv"\nsite = "where"')
+    for text, used in ((STUDY, True), (with_sites, False), (with_sites + '[fusion]\nemptiness = "use"', True)):
+        (tmp_path / "s.toml").write_text(text)
+        assert load_table(load_study(tmp_path / "s.toml")).emptiness is used
+
+
 def table_of(frame, y, **more):
     return Table(frame, y, BLOCKS, {n: k + 1 for k, n in enumerate(BLOCKS)}, group=np.arange(len(y)), **more)
 
@@ -92,6 +117,11 @@ def test_noise_gains_nothing_and_signal_does(evaluated):
     assert evaluated["gains_over_best_single"]["default"]["interval"][0] > 0
     assert abs(evaluated["attribution"]["noise"]) < 0.02
     assert evaluated["attribution"]["imaging"] > 0.05
+
+
+def test_an_error_of_a_worker_is_the_error_of_the_command():
+    error = pickle.loads(pickle.dumps(Suspicious("odd", "a.toml", "x", "is odd", "look")))
+    assert (error.code, error.field, str(error)) == ("odd", "x", str(Suspicious("odd", "a.toml", "x", "is odd", "look")))
 
 
 def test_the_planted_leak_is_named_and_kept_out(evaluated):
@@ -146,7 +176,7 @@ def trapped():
     [
         "Which cells are empty predicts the outcome by itself",
         "told of every empty cell",
-        "with empty cells filled",
+        "without it ([fusion] emptiness",
         "drug was kept out",
         "late_mean ranks as well but its probabilities are wrong",
         "Sensitivity differs by sex",
@@ -160,7 +190,7 @@ def test_a_site_without_a_block_gets_the_model_without_it():
     frame, y = drawn(300)
     site = np.repeat(["a", "c"], [200, 100])
     frame = frame.assign(c=np.where(site == "c", np.nan, frame.c))
-    found = site_shift(table_of(frame, y, site=site), lambda line: None)["c"]
+    found = site_shift(table_of(frame, y, site=site), map)["c"]
     assert found["lacks"] == ["imaging"]
     assert found["all"]["brier"] == pytest.approx(found["without_lacking_blocks"]["brier"])
 
@@ -210,7 +240,7 @@ def test_the_command_needs_one_file_and_leaves_a_report(tmp_path, capsys):
     frame, y = drawn(120)
     frame.assign(y=y.astype(int)).to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "s.toml").write_text(STUDY)
-    assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "out"), "--json"]) == 0
+    assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "out"), "--json", "--workers", "1"]) == 0
     found = json.loads((tmp_path / "out" / "fusion.json").read_text())
     assert {"only clinical", "only imaging", "early", "late_stack", "default"} == set(found["models"])
     page = (tmp_path / "out" / "report.html").read_text()
@@ -218,7 +248,7 @@ def test_the_command_needs_one_file_and_leaves_a_report(tmp_path, capsys):
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert json.loads((tmp_path / "out" / "model_card.json").read_text())["not_for"]
     before = (tmp_path / "out" / "fusion.json").read_bytes()
-    assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "out2"), "--json"]) == 0
+    assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "out2"), "--json", "--workers", "2"]) == 0
     assert (tmp_path / "out2" / "fusion.json").read_bytes() == before
 
 
@@ -226,12 +256,12 @@ def test_a_folder_of_studies_is_one_command(tmp_path, capsys):
     frame, y = drawn(90)
     frame.assign(y=y.astype(int)).to_csv(tmp_path / "t.csv", index=False)
     out = tmp_path / "out"
-    assert run(["fuse", str(tmp_path), "-o", str(out)]) == 2
+    assert run(["fuse", str(tmp_path), "-o", str(out), "--workers", "1"]) == 2
     assert "holds no study" in capsys.readouterr().err
     quick = STUDY.replace('["early", "late_stack"]', '["early"]')
     for name, text in (("one", quick), ("two", quick.replace('["a", "b"]', '["b"]'))):
         (tmp_path / f"{name}.toml").write_text(text)
-    assert run(["fuse", str(tmp_path), "-o", str(out)]) == 0
+    assert run(["fuse", str(tmp_path), "-o", str(out), "--workers", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:2]] == ["one", "two"]
     found = json.loads((out / "summary.json").read_text())
@@ -251,13 +281,14 @@ def test_a_folder_of_studies_is_one_command(tmp_path, capsys):
         (('"c"', '"y"'), "y"),
         (("repeats = 1", "repeats = 0"), "repeats"),
         (("folds = 3", 'folds = 3\ndrop = "echo"'), "echo"),
+        (("[evaluate]", '[fusion]\nemptiness = "perhaps"\n[evaluate]'), "neither use nor report"),
     ],
 )
 def test_wrong_studies_are_one_line(tmp_path, capsys, change, says):
     frame, y = drawn(60)
     frame.assign(y=y.astype(int)).to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "s.toml").write_text(STUDY.replace(*change))
-    assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "out")]) == 2
+    assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "out"), "--workers", "1"]) == 2
     error = capsys.readouterr().err
     assert says in error
     assert len([line for line in error.splitlines() if line.startswith("vtwin:")]) == 1

@@ -105,7 +105,7 @@ def test_visits_are_a_block_of_a_study(tmp_path, capsys):
     a = np.random.default_rng(1).normal(size=150)
     pandas.DataFrame({"who": np.arange(150), "y": y.astype(int), "a": a}).to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "s.toml").write_text(STUDY)
-    assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "out")]) == 0
+    assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "out"), "--workers", "1"]) == 0
     models = json.loads((tmp_path / "out" / "fusion.json").read_text())["models"]
     assert models["only visits"]["auc"] > models["only clinical"]["auc"] + 0.1
     assert models["recurrent"]["auc"] > 0.6
@@ -115,5 +115,5 @@ def test_visits_are_a_block_of_a_study(tmp_path, capsys):
         (STUDY.split("[visits]")[0] + STUDY.split('columns = ["x"]')[1], "no block has visits"),
     ):
         (tmp_path / "s.toml").write_text(text)
-        assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "other")]) == 2
+        assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "other"), "--workers", "1"]) == 2
         assert says in capsys.readouterr().err

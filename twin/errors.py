@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class VtwinError(Exception):
@@ -24,6 +25,10 @@ class InputError(VtwinError):
         self.where, self.field, self.problem, self.remedy = str(where), field, problem, remedy
         super().__init__(self.line())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that a worker process can hand it on: the class takes more than the line that `Exception` would give it."""
+        return _again, (type(self), self.args, self.__dict__)
+
     def line(self) -> str:
         """The error as one line of text."""
         text = f"{self.where}: {self.field}: {self.problem}; {self.remedy}"
@@ -36,6 +41,12 @@ class Suspicious(InputError):
     def __init__(self, code: str, where: str | Path, field: str, problem: str, remedy: str) -> None:
         self.code = code
         super().__init__(where, field, problem, f"{remedy}, or add accept = [{code!r}] to the case if it is right")
+
+
+def _again(kind: type[InputError], args: tuple[Any, ...], state: dict[str, Any]) -> InputError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class Interrupted(VtwinError):

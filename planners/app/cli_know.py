@@ -113,6 +113,7 @@ def fuse(
     study: Annotated[Path, typer.Argument(help="Study file (TOML): the table and the columns of each block; or a folder of them.")],
     out: Out,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the folds (default: the study's).")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes (default: one per core).")] = None,
     fresh: Fresh = False,
     json: Json = False,
 ) -> int:
@@ -122,7 +123,7 @@ def fuse(
     """
     from planners.app import fuse_command
 
-    return fuse_command.fuse(study, out, seed, fresh, Console(json))
+    return fuse_command.fuse(study, out, seed, fresh, Console(json), workers)
 
 
 COMMANDS = (inspect, convert, annotate, image, extract, risk, fuse)

@@ -68,11 +68,10 @@ class Design:
         found: RidgeLogistic = self.once(("regression", names, y.tobytes()), lambda: RidgeLogistic().fit(self.only(names).joined(), y))
         return found
 
-    def trees(self, y: Array) -> BoostedTrees:
-        """Boosted trees of y (n,) on all blocks."""
-        found: BoostedTrees = self.once(
-            ("trees", self.names, y.tobytes()), lambda: BoostedTrees().fit(self.joined(), self.joined_seen(), y)
-        )
+    def trees(self, y: Array, emptiness: bool = True) -> BoostedTrees:
+        """Boosted trees of y (n,) on all blocks; `emptiness`: empty cells have a side of their own, otherwise they are filled."""
+        seen = self.joined_seen() if emptiness else np.ones(self.joined().shape, bool)
+        found: BoostedTrees = self.once(("trees", self.names, emptiness, y.tobytes()), lambda: BoostedTrees().fit(self.joined(), seen, y))
         return found
 
     def once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
@@ -91,10 +90,6 @@ class Design:
         found: Design = self.once(("whole", self.names), lambda: self.take(np.flatnonzero(self.present.all(axis=1))))
         return found
 
-    def blind(self) -> Design:
-        """The same with empty cells filled and nobody told: for what a model owes to emptiness."""
-        return Design(self.parts, {b: np.ones_like(v) for b, v in self.seen.items()}, self.present, series=self.series)
-
     def only(self, names: Sequence[str]) -> Design:
         """The same for some of the blocks; what is fitted to them is kept here too."""
         keep = [self.names.index(name) for name in names]
@@ -111,8 +106,9 @@ class Design:
 
 
 FLAG_SPREAD = 0.25
-"""Least spread of a column of two kinds, as a share of their difference (chosen here, on the shipped sets): a sign that few patients have
-is not stretched until it outweighs what all have."""
+"""A column of two kinds is scaled by the geometric mean of its spread and at least this share of their difference (chosen here, on the
+shipped sets): a sign that few patients have is stretched half as far (in the logarithm) as unit spread would, or it would outweigh what
+all have."""
 
 
 def _stride(filled: Array) -> Array:
@@ -144,7 +140,8 @@ class Encoder:
             number = _numbers(frame, block)
             centre = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in number.T])
             filled = np.where(np.isfinite(number), number, centre)
-            spread = np.maximum(filled.std(axis=0), FLAG_SPREAD * _stride(filled))
+            own = filled.std(axis=0)
+            spread = np.sqrt(own * np.maximum(own, FLAG_SPREAD * _stride(filled)))
             levels = []
             for column in block.categorical:
                 values = _values(frame, [column])[:, 0]

@@ -5,8 +5,9 @@ Outer folds are stratified and repeated; the default chooses inside the training
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,26 +19,42 @@ from twin.fusion.blocks import Array, Block
 from twin.fusion.findings import EMPTINESS, PERFECT_AUC, findings
 from twin.fusion.models.early import Early
 from twin.fusion.models.registry import default, model
-from twin.fusion.protocol import Job, Judged, Settings, Tell, judge, walk
+from twin.fusion.protocol import Job, Judged, Settings, Split, Spread, Tell, fold_of, judge, one_thread, splits, walk
 from twin.fusion.survival import concordance, heads
 from twin.fusion.table import Table
 
 DEFAULT = "default"
 LEVEL = 0.90
+OTHER = "the default with the other use of emptiness"
 THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)
 
 
-def evaluate(table: Table, settings: Settings, tell: Tell) -> dict[str, Any]:
-    """Every figure of fusion.json. Raises InputError for a drop block that the study does not have."""
+def evaluate(table: Table, settings: Settings, tell: Tell, spread: Spread = map) -> dict[str, Any]:
+    """Every figure of fusion.json. Raises InputError for a drop block that the study does not have.
+
+    spread: how the folds and the other parts are gone through; a process pool's `map` gives the same figures.
+    """
     if settings.drop is not None and settings.drop not in table.blocks:
         raise InputError("study", "evaluate.drop", f"{settings.drop!r} is not a block", f"known: {', '.join(table.blocks)}")
-    y, weight = table.outcome, metrics.bootstrap_weights(len(table))
-    found = judge(table, settings, _jobs(table, settings), tell)
+    with one_thread():
+        return _evaluated(table, settings, tell, spread)
+
+
+def _evaluated(table: Table, settings: Settings, tell: Tell, spread: Spread) -> dict[str, Any]:
+    y, leakage, jobs = table.outcome, _leakage(table, settings), _jobs(table, settings)
+    if leakage["auc_told_of_emptiness"] is not None:
+        jobs[OTHER] = Job(default(table.blocks, not table.emptiness), tuple(table.blocks), settings.few().repeats)
+    found = judge(table, settings, jobs, tell, spread)
     named = [f"only {name}" for name in table.blocks] + list(settings.models)
     out_of_fold = {name: found.jobs[name] for name in named} | {DEFAULT: found.plain}
-    figures = {name: metrics.summary(y, p, weight) for name, p in out_of_fold.items()}
+    drawn = dict(zip(out_of_fold, spread(partial(_figures, y), list(out_of_fold.values()))))
+    figures = {name: found_for[0] for name, found_for in drawn.items()}
     best = max((name for name in figures if name.startswith("only ")), key=lambda name: float(str(figures[name]["auc"])))
-    gains = {name: metrics.gain(y, p, out_of_fold[best], weight) for name, p in out_of_fold.items() if not name.startswith("only ")}
+    gains = {
+        name: metrics.gain(y, p, out_of_fold[best], drawn[name][1], drawn[best][1])
+        for name, p in out_of_fold.items()
+        if not name.startswith("only ")
+    }
     result: dict[str, Any] = {
         "patients": len(table),
         "events": int(y.sum()),
@@ -46,23 +63,30 @@ def evaluate(table: Table, settings: Settings, tell: Tell) -> dict[str, Any]:
         "best_single": best,
         "gains_over_best_single": gains,
         "chosen_by_default": found.chosen,
+        "uses_emptiness": table.emptiness,
         "calibration_curve": metrics.calibration_curve(y, found.plain[0]),
         "decision_curve": _decision(y, found.plain),
         "conformal": conformal(y, found.plain, settings),
-        "missing": _missing(table, settings, found, weight),
+        "missing": _missing(table, settings, found),
         "subgroups": _subgroups(table, found.plain),
         "attribution": {name: _drop_in_auc(y, found.plain[: len(p)], p) for name, p in found.permuted.items()},
         "stages": _stages(table, found),
         "next_test": _next_tests(table, found),
-        "leakage": _leakage(table, settings),
+        "leakage": leakage | _by_emptiness(table, found),
         "notes": list(table.notes),
     }
     if table.site is not None and len(np.unique(table.site)) > 1:
-        result["sites"] = site_shift(table, tell)
+        result["sites"] = site_shift(table, spread)
     if table.time is not None:
-        result["survival"] = _survival(table, settings)
+        result["survival"] = _survival(table, settings, spread)
     result["findings"] = findings(result)
     return result
+
+
+def _figures(y: Array, p: Array) -> tuple[dict[str, object], Array]:
+    """The figures of one model, and the bootstrap draws of its AUC."""
+    draws = metrics.auc_draws(y, p, metrics.bootstrap_weights(len(y)))
+    return metrics.summary(y, p, draws), draws
 
 
 def _jobs(table: Table, settings: Settings) -> dict[str, Job]:
@@ -71,7 +95,11 @@ def _jobs(table: Table, settings: Settings) -> dict[str, Job]:
     jobs = {f"only {name}": Job(Early({name: block}), (name,), settings.repeats) for name, block in table.blocks.items()}
     jobs |= {name: Job(model(name, table.blocks), whole, settings.repeats) for name in settings.models}
     for known in _known_by_stage(table):
-        jobs |= {_stage(known): Job(default({name: table.blocks[name] for name in known}), known, few)} if known != whole else {}
+        jobs |= (
+            {_stage(known): Job(default({name: table.blocks[name] for name in known}, table.emptiness), known, few)}
+            if known != whole
+            else {}
+        )
         for names in _with_next(table, known) if known != whole else ():
             jobs[_next(names)] = Job(model("early", {name: table.blocks[name] for name in names}), names, few)
     return jobs
@@ -103,10 +131,10 @@ def _drop_in_auc(y: Array, plain: Array, other: Array) -> float:
     return _mean_auc(y, plain) - _mean_auc(y, other)
 
 
-def _missing(table: Table, settings: Settings, main: Judged, weight: Array) -> dict[str, Any]:
+def _missing(table: Table, settings: Settings, main: Judged) -> dict[str, Any]:
     """The default with each block missing everywhere, and with one missing in half of the rows."""
     y = table.outcome
-    out: dict[str, Any] = {"everywhere": {name: metrics.summary(y, p, weight) for name, p in main.emptied.items()}}
+    out: dict[str, Any] = {"everywhere": {name: _figures(y, p)[0] for name, p in main.emptied.items()}}
     if settings.drop is not None:
         half = main.drop_rows
         aucs = [metrics.auc(y[r], p[r]) for p, r in zip(main.dropped, half)]
@@ -226,13 +254,13 @@ def _leakage(table: Table, settings: Settings) -> dict[str, Any]:
     alone = {c: _alone(table.frame[c].to_numpy(float), y) for c in (*columns, *table.suspects)}
     flags = table.frame[[c for block in table.blocks.values() for c in block.plain]].isna()
     varied = [c for c in flags if 0 < flags[c].mean() < 1]
-    emptiness = with_flags = blind = None
+    emptiness = told = None
     if varied:
         block = Block("flags", numeric=tuple(varied))
         held = replace(table, frame=flags[varied].astype(float), blocks={"flags": block}, stages={"flags": 1})
         emptiness = _early_auc(held, settings)
         if emptiness > EMPTINESS:
-            with_flags, blind = _with_flags(table, flags[varied], settings), _blind_auc(table, settings)
+            told = _with_flags(table, flags[varied], settings)
     without = _early_auc(table, settings) if table.suspects else None
     return {
         "suspects": {c: alone[c] for c in table.suspects},
@@ -240,10 +268,19 @@ def _leakage(table: Table, settings: Settings) -> dict[str, Any]:
         "auc_with_suspects": _with_suspects(table, settings) if table.suspects else None,
         "near_perfect": [c for c in columns if alone[c] >= PERFECT_AUC],
         "emptiness_auc": emptiness,
-        "auc_with_emptiness": with_flags,
-        "auc_blind_to_emptiness": blind,
+        "auc_told_of_emptiness": told,
         "rows_of_the_same_patient": int(len(table) - len(np.unique(table.group))) if len(table.group) else 0,
     }
+
+
+def _by_emptiness(table: Table, found: Judged) -> dict[str, float | None]:
+    """AUC of the default with and without the use of emptiness, on the same folds; None where emptiness hardly predicts."""
+    if OTHER not in found.jobs:
+        return {"auc_using_emptiness": None, "auc_without_emptiness": None}
+    other = found.jobs[OTHER]
+    pair = (_mean_auc(table.outcome, found.plain[: len(other)]), _mean_auc(table.outcome, other))
+    using, without = pair if table.emptiness else pair[::-1]
+    return {"auc_using_emptiness": using, "auc_without_emptiness": without}
 
 
 def _with_flags(table: Table, flags: Any, settings: Settings) -> float:
@@ -258,16 +295,6 @@ def _with_suspects(table: Table, settings: Settings) -> float:
     """AUC of early fusion when it is given what was kept out."""
     blocks = {**table.blocks, "suspects": Block("suspects", numeric=table.suspects)}
     return _early_auc(replace(table, blocks=blocks, stages={**table.stages, "suspects": 1}), settings)
-
-
-def _blind_auc(table: Table, settings: Settings) -> float:
-    """AUC of the default when empty cells are filled before it looks; a missing block is still one."""
-    made, few = default(table.blocks), settings.few()
-    out = np.zeros((few.repeats, len(table)))
-    for fold in walk(table, few):
-        hidden = replace(fold, known=fold.known.blind(), new=fold.new.blind())
-        out[fold.repeat, fold.test] = hidden.judge(made, tuple(table.blocks))
-    return _mean_auc(table.outcome, out)
 
 
 def _early_auc(table: Table, settings: Settings) -> float:
@@ -286,29 +313,39 @@ def _alone(x: Array, y: Array) -> float:
     return max(value, 1 - value)
 
 
-def site_shift(table: Table, tell: Tell) -> dict[str, Any]:
+def site_shift(table: Table, spread: Spread) -> dict[str, Any]:
     """Every site predicted by the default of the others, and by the default without each block that the site lacks."""
-    assert table.site is not None
+    tasks = list(_sites_left_out(table))
     out: dict[str, Any] = {}
-    for site in np.unique(table.site):
-        tell(f"site {site} left out ...")
-        test = np.flatnonzero(table.site == site)
-        train = np.flatnonzero(table.site != site)
-        y = table.outcome[test]
-        if len(np.unique(y)) < 2 or len(np.unique(table.outcome[train])) < 2:
-            continue
-        lacking = [n for n, b in table.blocks.items() if table.frame.iloc[test][list(b.columns)].isna().to_numpy().mean() > 0.5]
-        kept = {n: b for n, b in table.blocks.items() if n not in lacking}
-        row = {"all": _elsewhere(table.blocks, table, train, test), "lacks": lacking}
-        if lacking and kept:
-            row["without_lacking_blocks"] = _elsewhere(kept, table, train, test)
-        out[str(site)] = row
+    for (site, _, kept), found in zip(tasks, spread(partial(_elsewhere, table), tasks)):
+        lacking = [name for name in table.blocks if name not in kept]
+        if site not in out:
+            out[site] = {"all": found, "lacks": []}
+        else:
+            out[site] |= {"lacks": lacking, "without_lacking_blocks": found}
     return out
 
 
-def _elsewhere(blocks: Mapping[str, Block], table: Table, train: NDArray[Any], test: NDArray[Any]) -> dict[str, float]:
-    y = table.outcome[test]
-    p = default(blocks).fit(table.frame.iloc[train], table.outcome[train]).predict_proba(table.frame.iloc[test])[:, 1]
+def _sites_left_out(table: Table) -> Iterator[tuple[str, NDArray[np.bool_], tuple[str, ...]]]:
+    """(site, its rows, blocks to use): all blocks, and where it lacks some, the others."""
+    assert table.site is not None
+    for site in np.unique(table.site):
+        own = table.site == site
+        if len(np.unique(table.outcome[own])) < 2 or len(np.unique(table.outcome[~own])) < 2:
+            continue
+        here = table.frame[own]
+        kept = tuple(n for n, b in table.blocks.items() if here[list(b.columns)].isna().to_numpy().mean() <= 0.5)
+        yield str(site), own, tuple(table.blocks)
+        if 0 < len(kept) < len(table.blocks):
+            yield str(site), own, kept
+
+
+def _elsewhere(table: Table, task: tuple[str, NDArray[np.bool_], tuple[str, ...]]) -> dict[str, float]:
+    """How the default of the other sites does at one site."""
+    _, own, names = task
+    with one_thread():
+        fitted = default({name: table.blocks[name] for name in names}, table.emptiness).fit(table.frame[~own], table.outcome[~own])
+        y, p = table.outcome[own], fitted.predict_proba(table.frame[own])[:, 1]
     slope = metrics.calibration(y, p)[1]
     return {
         "auc": metrics.auc(y, p),
@@ -319,11 +356,19 @@ def _elsewhere(blocks: Mapping[str, Block], table: Table, train: NDArray[Any], t
     }
 
 
-def _survival(table: Table, settings: Settings) -> dict[str, float]:
+def _survival(table: Table, settings: Settings, spread: Spread) -> dict[str, float]:
     """Concordance of each survival head, out of fold, mean over repeats."""
     assert table.time is not None
-    risk: dict[str, Array] = {}
-    for fold in walk(table, settings):
-        for name, value in heads(fold.known, fold.new, table.time[fold.train], fold.outcome).items():
-            risk.setdefault(name, np.zeros((settings.repeats, len(table))))[fold.repeat, fold.test] = value
-    return {name: float(np.mean([concordance(table.time, table.outcome, r) for r in p])) for name, p in risk.items()}
+    time, risk, parts = table.time, dict[str, Array](), list(splits(table, settings))
+    for (repeat, _, test), found in zip(parts, spread(partial(_survival_fold, table), parts)):
+        for name, value in found.items():
+            risk.setdefault(name, np.zeros((settings.repeats, len(table))))[repeat, test] = value
+    return {name: float(np.mean([concordance(time, table.outcome, r) for r in p])) for name, p in risk.items()}
+
+
+def _survival_fold(table: Table, split: Split) -> dict[str, Array]:
+    """Risk of the test rows of one fold by each survival head."""
+    assert table.time is not None
+    with one_thread():
+        fold = fold_of(table, split)
+        return heads(fold.known, fold.new, table.time[fold.train], fold.outcome)

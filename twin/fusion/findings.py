@@ -11,7 +11,8 @@ PERFECT_AUC = 0.98
 TELLING = 0.58
 LEAK_GAIN = 0.01
 SLOPE = (0.8, 1.25)
-SEE_EMPTINESS = ("trees", "mixture")
+MISLED = 0.25
+"""Share by which the mean prediction may be off when a block is emptied in all rows."""
 
 
 def findings(result: Mapping[str, Any]) -> list[str]:
@@ -56,20 +57,28 @@ def _about_suspects(leakage: Mapping[str, Any]) -> list[str]:
 
 
 def _about_emptiness(result: Mapping[str, Any]) -> list[str]:
-    """Whether empty cells predict, and whether the default uses that."""
-    leakage, chosen = result["leakage"], result["chosen_by_default"]
-    emptiness = leakage["emptiness_auc"]
-    if emptiness is None or emptiness <= EMPTINESS:
+    """Whether empty cells predict, whether the default uses that, and what happens if a block is empty for another reason."""
+    leakage = result["leakage"]
+    if leakage["auc_told_of_emptiness"] is None:
         return []
-    seeing = sum(count for name, count in chosen.items() if name in SEE_EMPTINESS)
-    uses = "The default sees values, and emptiness only where a block is missing"
-    if seeing:
-        uses = f"The default sees it: trees that know empty cells were chosen in {seeing} of {sum(chosen.values())} folds"
-    return [
-        f"Which cells are empty predicts the outcome by itself (AUC {emptiness:.2f}): care, not biology, may be what is learnt. {uses}; "
-        f"with empty cells filled it has {leakage['auc_blind_to_emptiness']:.3f}; told of every empty cell, early fusion has "
-        f"{leakage['auc_with_emptiness']:.3f}."
+    using, without = leakage["auc_using_emptiness"], leakage["auc_without_emptiness"]
+    uses = (
+        f'The default may use it and has AUC {using:.3f}; without it ([fusion] emptiness = "report") {without:.3f}'
+        if result["uses_emptiness"]
+        else f'The default does not use it and has AUC {without:.3f}; with it ([fusion] emptiness = "use") {using:.3f}'
+    )
+    out = [
+        f"Which cells are empty predicts the outcome by itself (AUC {leakage['emptiness_auc']:.2f}): care, not biology, may be what is "
+        f"learnt. {uses}; told of every empty cell, early fusion has {leakage['auc_told_of_emptiness']:.3f}."
     ]
+    observed = result["events"] / result["patients"]
+    for name, row in result["missing"]["everywhere"].items():
+        if result["uses_emptiness"] and abs(row["mean_prediction"] - observed) > MISLED * observed:
+            out.append(
+                f"Where {name} is missing for another reason than in these patients the default is misled: with it emptied in all, "
+                f"{row['mean_prediction']:.2f} predicted, {observed:.2f} observed."
+            )
+    return out
 
 
 def _about_groups(result: Mapping[str, Any]) -> list[str]:

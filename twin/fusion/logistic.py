@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -173,7 +174,15 @@ SLOPE_SD = 0.3
 
 def recalibration(z: Array, y: Array) -> tuple[float, float]:
     """Intercept and slope that make logits z (n,) right for y (n,), the slope held to 1 by SLOPE_SD."""
-    x, middle, precision = np.column_stack([np.ones(len(z)), z]), np.array([0.0, 1.0]), np.array([1e-9, SLOPE_SD**-2])
+    line = weighting([z], y)
+    return float(line[0]), float(np.clip(line[1], 0.05, 2.0))
+
+
+def weighting(logits: Sequence[Array], y: Array) -> Array:
+    """Intercept and a weight for each of k logits (n,) whose sum is right for y (n,), (k + 1,); weights are held to 1 / k by SLOPE_SD."""
+    k = len(logits)
+    x, middle = np.column_stack([np.ones(len(y)), *logits]), np.concatenate([[0.0], np.full(k, 1.0 / k)])
+    precision = np.concatenate([[1e-9], np.full(k, SLOPE_SD**-2)])
 
     def cost(line: Array) -> float:
         return float(log_loss(y, x @ line).sum() + 0.5 * (precision * (line - middle) ** 2).sum())
@@ -189,4 +198,4 @@ def recalibration(z: Array, y: Array) -> tuple[float, float]:
         line = line - size * step
         if np.abs(size * step).max() < 1e-8:
             break
-    return float(line[0]), float(np.clip(line[1], 0.05, 2.0))
+    return line

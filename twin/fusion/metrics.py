@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 from twin.fusion.logistic import RidgeLogistic, logit
+from twin.fusion.ranking_kernels import areas
 
 Array = NDArray[np.float64]
 DRAWS = 2000
@@ -14,14 +17,8 @@ DRAWS = 2000
 def weighted_auc(y: Array, p: Array, weight: Array) -> Array:
     """Area under the ROC curve for each row of weights (draws, n); ties count half; NaN where a draw lacks events or others."""
     order = np.argsort(p, kind="stable")
-    events, w = y[order], weight[:, order]
     _, start = np.unique(p[order], return_index=True)
-    positive = np.add.reduceat(w * events, start, axis=1)
-    negative = np.add.reduceat(w * (1 - events), start, axis=1)
-    below = np.cumsum(negative, axis=1) - 0.5 * negative
-    total = positive.sum(axis=1) * negative.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((positive * below).sum(axis=1) / total)
+    return np.asarray(areas(np.asarray(y, np.float64)[order], np.append(start, len(p)), order, np.ascontiguousarray(weight, np.float64)))
 
 
 def auc(y: Array, p: Array) -> float:
@@ -29,6 +26,7 @@ def auc(y: Array, p: Array) -> float:
     return float(weighted_auc(y, p, np.ones((1, len(y))))[0])
 
 
+@lru_cache(maxsize=2)
 def bootstrap_weights(n: int, draws: int = DRAWS, seed: int = 0) -> Array:
     """How often each of n patients is in each draw, (draws, n)."""
     rng = np.random.default_rng(seed)
@@ -85,15 +83,16 @@ def net_benefit(y: Array, p: Array, thresholds: Array) -> Array:
     return np.array([(y[p >= t].sum() - (1 - y[p >= t]).sum() * t / (1 - t)) / len(y) for t in thresholds])
 
 
-def summary(y: Array, repeats: Array, weight: Array) -> dict[str, object]:
-    """The figures of one model from its out-of-fold probabilities (repeats, n); means over repeats."""
+def summary(y: Array, repeats: Array, draws: Array) -> dict[str, object]:
+    """The figures of one model from its out-of-fold probabilities (repeats, n) and its `auc_draws`; means over repeats."""
     aucs = [auc(y, p) for p in repeats]
     lines = np.array([calibration(y, p) for p in repeats])
     return {
         "auc": float(np.mean(aucs)),
-        "auc_interval": interval(auc_draws(y, repeats, weight)),
+        "auc_interval": interval(draws),
         "auc_sd_over_repeats": float(np.std(aucs, ddof=1)) if len(aucs) > 1 else 0.0,
         "average_precision": float(np.mean([average_precision(y, p) for p in repeats])),
+        "mean_prediction": float(repeats.mean()),
         "brier": float(((repeats - y) ** 2).mean()),
         "ece": float(np.mean([ece(y, p) for p in repeats])),
         "calibration_intercept": _finite(lines[:, 0].mean()),
@@ -101,10 +100,10 @@ def summary(y: Array, repeats: Array, weight: Array) -> dict[str, object]:
     }
 
 
-def gain(y: Array, repeats: Array, other: Array, weight: Array) -> dict[str, object]:
+def gain(y: Array, repeats: Array, other: Array, draws: Array, other_draws: Array) -> dict[str, object]:
     """AUC over another model's, the same patients drawn for both."""
     value = float(np.mean([auc(y, p) - auc(y, q) for p, q in zip(repeats, other)]))
-    return {"value": value, "interval": interval(auc_draws(y, repeats, weight) - auc_draws(y, other, weight))}
+    return {"value": value, "interval": interval(draws - other_draws)}
 
 
 def _finite(value: float) -> float | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ from twin.fusion.table import Table
 STAGED_REPEATS = 1
 """Repeats of the folds for what is said about the table beside the models' own figures (chosen here)."""
 Tell = Callable[[str], None]
+Split = tuple[int, NDArray[Any], NDArray[Any]]
+"""(repeat, training rows, test rows) of one outer fold."""
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""Does one thing to each of many, in order, like `map`: or a process pool's `map`."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,26 @@ class Fold:
 
 def walk(table: Table, settings: Settings) -> Iterator[Fold]:
     """Every outer fold."""
-    for repeat, train, test in splits(table, settings):
-        encoder = Encoder(table.blocks).fit(table.frame.iloc[train])
-        known, new = (encoder.transform(table.frame.iloc[rows]) for rows in (train, test))
-        yield Fold(repeat, train, test, encoder, known, new, table.outcome[train])
+    for split in splits(table, settings):
+        yield fold_of(table, split)
 
 
-def splits(table: Table, settings: Settings) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+def fold_of(table: Table, split: Split) -> Fold:
+    """The fold of one split: what turns rows into numbers is learnt from its training rows."""
+    repeat, train, test = split
+    encoder = Encoder(table.blocks).fit(table.frame.iloc[train])
+    known, new = (encoder.transform(table.frame.iloc[rows]) for rows in (train, test))
+    return Fold(repeat, train, test, encoder, known, new, table.outcome[train])
+
+
+def one_thread() -> Any:
+    """Linear algebra by one thread while this holds: sums then come out alike, however many processes share the folds."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+    return threadpool_limits(1)
+
+
+def splits(table: Table, settings: Settings) -> Iterator[Split]:
     """(repeat, training rows, test rows); rows of one patient stay together."""
     from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedGroupKFold
 
@@ -106,42 +124,53 @@ class Judged:
     chosen: dict[str, int] = field(default_factory=dict)
 
 
-def judge(table: Table, settings: Settings, jobs: Mapping[str, Job], tell: Tell) -> Judged:
+def judge(table: Table, settings: Settings, jobs: Mapping[str, Job], tell: Tell, spread: Spread) -> Judged:
     """Every job and the default in one walk over the folds."""
     n, few, names = len(table), settings.few().repeats, tuple(table.blocks)
-    rng = np.random.default_rng(settings.seed)
     out = Judged(
         {name: np.zeros((job.repeats, n)) for name, job in jobs.items()},
         np.zeros((settings.repeats, n)),
         {name: np.zeros((few, n)) for name in names},
         {name: np.zeros((few, n)) for name in names},
         np.zeros((settings.repeats, n)),
-        rng.random((settings.repeats, n)) < 0.5,
+        np.random.default_rng(settings.seed).random((settings.repeats, n)) < 0.5,
     )
-    made = default(table.blocks)
-    for k, fold in enumerate(walk(table, settings)):
-        tell(f"fold {k + 1} of {settings.repeats * settings.folds} ...")
-        for name, job in jobs.items():
-            if fold.repeat < job.repeats:
-                out.jobs[name][fold.repeat, fold.test] = fold.judge(job.model, job.names)
-        _judge_default(table, settings, fold, fold.fit(made, names), rng, out)
+    parts = list(splits(table, settings))
+    for k, one in enumerate(spread(partial(_judge_fold, table, settings, jobs, out.drop_rows), list(enumerate(parts)))):
+        tell(f"fold {k + 1} of {len(parts)} ...")
+        repeat, _, test = parts[k]
+        for whole, part in ((out.jobs, one.jobs), (out.emptied, one.emptied), (out.permuted, one.permuted)):
+            for name, p in part.items():
+                whole[name][repeat, test] = p
+        out.plain[repeat, test] = one.plain
+        if settings.drop is not None:
+            out.dropped[repeat, test] = one.dropped
+        for name, count in one.chosen.items():
+            out.chosen[name] = out.chosen.get(name, 0) + count
     return out
 
 
-def _judge_default(table: Table, settings: Settings, fold: Fold, fitted: FusionModel, rng: np.random.Generator, out: Judged) -> None:
-    frame, repeat, test = table.frame.iloc[fold.test], fold.repeat, fold.test
+def _judge_fold(table: Table, settings: Settings, jobs: Mapping[str, Job], drop_rows: NDArray[np.bool_], item: tuple[int, Split]) -> Judged:
+    """One outer fold by itself, its test rows only: what it gives does not depend on the folds before it."""
+    k, split = item
+    rng = np.random.default_rng((settings.seed, k))
+    with one_thread():
+        fold = fold_of(table, split)
+        frame, names = table.frame.iloc[fold.test], tuple(table.blocks)
+        fitted = fold.fit(default(table.blocks, table.emptiness), names)
 
-    def said(changed: Any) -> Array:
-        return expit(fitted.logit_design(fold.encoder.transform(changed)))
+        def said(changed: Any) -> Array:
+            return expit(fitted.logit_design(fold.encoder.transform(changed)))
 
-    chosen = str(getattr(fitted, "chosen_", ""))
-    out.chosen[chosen] = out.chosen.get(chosen, 0) + 1
-    out.plain[repeat, test] = expit(fitted.logit_design(fold.new))
-    for name, block in table.blocks.items() if repeat < settings.few().repeats else ():
-        out.emptied[name][repeat, test] = said(_emptied(frame, block, np.ones(len(test), bool)))
-        out.permuted[name][repeat, test] = said(_shuffled(frame, block, rng))
-    if settings.drop is not None:
-        out.dropped[repeat, test] = said(_emptied(frame, table.blocks[settings.drop], out.drop_rows[repeat, test]))
+        found = {name: fold.judge(job.model, job.names) for name, job in jobs.items() if fold.repeat < job.repeats}
+        out = Judged(found, expit(fitted.logit_design(fold.new)), {}, {}, np.zeros(0), drop_rows[fold.repeat, fold.test])
+        out.chosen[str(getattr(fitted, "chosen_", ""))] = 1
+        for name, block in table.blocks.items() if fold.repeat < settings.few().repeats else ():
+            out.emptied[name] = said(_emptied(frame, block, np.ones(len(frame), bool)))
+            out.permuted[name] = said(_shuffled(frame, block, rng))
+        if settings.drop is not None:
+            out.dropped = said(_emptied(frame, table.blocks[settings.drop], out.drop_rows))
+    return out
 
 
 def _emptied(frame: Any, block: Block, rows: NDArray[np.bool_]) -> Any:

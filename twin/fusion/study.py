@@ -11,6 +11,8 @@ name            of the study
                 measured apart
 [visits]        file, time, landmark, columns: last value, trend and age of the last of all visits up to the landmark become a block;
                 keep = 8 (last visits that the model "recurrent" reads as they are)
+[fusion]        emptiness = "use" (the default may learn from which cells and blocks are empty; otherwise "report": only said what it would
+                gain; by default "use" in a table of one site, "report" in one of several)
 [evaluate]      repeats = 10, folds = 5, seed = 0, models = ["early", ...], drop = "imaging" (block emptied in half of the rows, tested)
 """
 
@@ -33,9 +35,11 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "blocks": (),
     "leakage": ("after", "treatment"),
     "visits": ("file", "time", "landmark", "columns", "keep"),
+    "fusion": ("emptiness",),
     "evaluate": ("repeats", "folds", "seed", "models", "drop"),
 }
 BLOCK_KEYS = ("numeric", "log", "categorical", "curve", "components", "stage")
+EMPTINESS_WORDS = ("use", "report")
 LISTS = ("numeric", "log", "categorical", "curve")
 
 
@@ -51,6 +55,7 @@ class Study:
     after: tuple[str, ...] = ()
     treatment: tuple[str, ...] = ()
     visits: Mapping[str, Any] = field(default_factory=dict)
+    fusion: Mapping[str, Any] = field(default_factory=dict)
     evaluate: Mapping[str, Any] = field(default_factory=dict)
 
     def file(self, text: str) -> Path:
@@ -86,13 +91,15 @@ def load_study(path: Path) -> Study:
     _check_blocks(path, value.get("blocks", {}))
     _check_visits(path, value)
     _check_evaluate(path, value.get("evaluate", {}), value)
+    if (said := value.get("fusion", {}).get("emptiness", "use")) not in EMPTINESS_WORDS:
+        raise InputError(path, "fusion.emptiness", f"{said!r} is neither use nor report", 'write "use" or "report"')
     leakage = {key: tuple(_words(path, f"leakage.{key}", value.get("leakage", {}).get(key, []))) for key in ("after", "treatment")}
     name = value.get("name", path.stem)
     if not isinstance(name, str):
         raise InputError(path, "name", f"{name!r} is not text", "write it in quotes")
     return Study(
         path, name, value["table"], value["outcome"], value["blocks"], **leakage, visits=value.get("visits", {}),
-        evaluate=value.get("evaluate", {}),
+        fusion=value.get("fusion", {}), evaluate=value.get("evaluate", {}),
     )  # fmt: skip
 
 

@@ -35,6 +35,8 @@ class Table:
     group: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     suspects: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    emptiness: bool = True
+    """Whether the default may learn from which cells and blocks are empty."""
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -46,7 +48,9 @@ class Table:
             k: None if (v := getattr(self, k)) is None else v[rows] for k in ("outcome", "time", "site", "sex", "age", "group")
         }
         frame = self.frame.iloc[rows].reset_index(drop=True)
-        return Table(frame, blocks=self.blocks, stages=self.stages, suspects=self.suspects, notes=self.notes, **cut)
+        return Table(
+            frame, blocks=self.blocks, stages=self.stages, suspects=self.suspects, notes=self.notes, emptiness=self.emptiness, **cut
+        )
 
 
 def load_table(study: Study) -> Table:
@@ -74,8 +78,14 @@ def load_table(study: Study) -> Table:
         )
     return Table(
         frame, outcome, blocks, stages, _time(study, raw), site, _column(study, raw, "sex"), _column(study, raw, "age"),
-        _groups(study, raw, frame), study.treatment, tuple(notes),
+        _groups(study, raw, frame), study.treatment, tuple(notes), _emptiness(study, site),
     )  # fmt: skip
+
+
+def _emptiness(study: Study, site: NDArray[Any] | None) -> bool:
+    """What the study says; else only where there is one site: what another site does not measure says nothing about its patients."""
+    said = study.fusion.get("emptiness", "report" if site is not None and len(np.unique(site)) > 1 else "use")
+    return bool(said == "use")
 
 
 def _named(study: Study) -> list[str]:

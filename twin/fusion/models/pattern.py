@@ -15,6 +15,8 @@ from twin.fusion.models.base import FusionModel, prior_logit
 
 LEAST_EVENTS = 5
 """A pattern with fewer events, or non-events, than this among its training rows falls back to fewer blocks (chosen here)."""
+LEAST_LACKING = 10
+"""So many training rows must lack a block before they say what its emptiness means (chosen here); all of them may have had the event."""
 MORE_ROWS = 1.2
 """A block is weighed against the rows that lack it only if without it there are this many times as many (chosen here)."""
 MOSTLY = 2 / 3
@@ -25,15 +27,18 @@ class PatternSubmodels(FusionModel):
     """A patient without a block is judged by the model that never used it; so a missing block costs its information and no more.
 
     Submodels are fitted when a pattern first turns up, from training rows that the model keeps. weigh: a block that many rows lack is used
-    only if that is better, for the rows that have it, than a model without it that all rows can teach.
+    only if that is better, for the rows that have it, than a model without it that all rows can teach. emptiness: a patient who lacks a
+    block as training rows lacked it may be judged by the model of all blocks, if these rows are judged better by it by more than the
+    standard error of that difference: that a test was not done can say more than what the others say.
     """
 
     native: ClassVar[bool] = True
 
-    def __init__(self, blocks: Mapping[str, Block], model: FusionModel, weigh: bool = False) -> None:
+    def __init__(self, blocks: Mapping[str, Block], model: FusionModel, weigh: bool = False, emptiness: bool = False) -> None:
         super().__init__(blocks)
         self.model = model
         self.weigh = weigh
+        self.emptiness = emptiness
 
     def fit_design(self, design: Design, y: Array) -> None:
         """Keep the rows and fit the submodel of all blocks."""
@@ -67,7 +72,19 @@ class PatternSubmodels(FusionModel):
         model: FusionModel = clone(self.model)
         model.fit_design(part, y)
         model.used_ = names
-        return model
+        return self._knowing(model) if self.emptiness and names != self.design_.names and len(y) == len(self.y_) else model
+
+    def _knowing(self, model: FusionModel) -> FusionModel:
+        """The model of all blocks in place of the one without some, if training rows that lack these say so."""
+        whole, own = self.submodels_.get(self.design_.names), getattr(model, "left_out_", None)
+        names, all_names = model.used_, self.design_.names
+        if not isinstance(whole, FusionModel) or whole.used_ != all_names or own is None or len(whole.left_out_) != len(self.y_):
+            return model
+        rows = ~self.design_.present[:, [name not in names for name in all_names]].any(axis=1)
+        if rows.sum() < LEAST_LACKING:
+            return model
+        gain = (log_loss(self.y_, own) - log_loss(self.y_, whole.left_out_))[rows]
+        return whole if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else model
 
     def _not_worth(self, names: tuple[str, ...], rows: NDArray[Any]) -> str | None:
         """A block without which the rows that have it are judged no worse (regressions, cross-validated on those rows), or None."""

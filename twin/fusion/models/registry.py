@@ -37,6 +37,8 @@ MODELS: dict[str, Callable[[Blocks], FusionModel]] = {
 }
 CANDIDATES = ("blend", "early", "late_stack", "product", "graph", "mixture", "trees")
 """What the default chooses among: all made of the same few regressions and trees. The mean of logits is for comparison only."""
+SEEING = {"mixture": Mixture, "trees": Trees}
+"""Candidates that can see which cells are empty."""
 NETWORKS = ("attention", "vae", "recurrent")
 
 
@@ -46,12 +48,14 @@ def model(name: str, blocks: Blocks) -> FusionModel:
     return plain if plain.native else PatternSubmodels(blocks, plain)
 
 
-def default(blocks: Blocks) -> PatternSubmodels:
+def default(blocks: Blocks, emptiness: bool = True) -> PatternSubmodels:
     """The shipped default: the simplest candidate within one standard error of the best, chosen anew for each pattern of blocks.
 
-    So a patient without a block gets exactly the model that was made without it.
+    So a patient without a block gets exactly the model that was made without it; with `emptiness`, unless training rows that lack the
+    same are judged better by the model of all blocks, which knows that they are empty.
     """
-    return PatternSubmodels(blocks, OneStandardError(blocks, {name: MODELS[name](blocks) for name in CANDIDATES}), weigh=True)
+    candidates = {name: MODELS[name](blocks) for name in CANDIDATES} | {name: made(blocks, emptiness) for name, made in SEEING.items()}
+    return PatternSubmodels(blocks, OneStandardError(blocks, candidates), weigh=True, emptiness=emptiness)
 
 
 def available() -> list[str]:

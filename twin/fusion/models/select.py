@@ -35,6 +35,7 @@ class OneStandardError(FusionModel):
         self.chosen_ = simplest_within_one_error(self.losses_, {name: rank(candidate) for name, candidate in fitted.items()})
         self.model_ = fitted[self.chosen_]
         self.line_ = recalibration(self.model_.left_out_, y)
+        self.left_out_ = self.line_[0] + self.line_[1] * self.model_.left_out_
 
     def logit_design(self, design: Design) -> Array:
         """Logit by the chosen model, recalibrated."""

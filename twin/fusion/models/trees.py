@@ -1,45 +1,57 @@
-"""Boosted trees on all columns, and their mean with the blend: for what no sum of columns says, and for cells whose emptiness speaks."""
+"""Boosted trees on all columns, and their sum with the blend: for what no sum of columns says, and for cells whose emptiness speaks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
-from twin.fusion.blocks import Array, Design
-from twin.fusion.logistic import recalibration
+import numpy as np
+
+from twin.fusion.blocks import Array, Block, Design
+from twin.fusion.logistic import weighting
 from twin.fusion.models.base import FusionModel, taught
 from twin.fusion.models.blend import Blend
 
 
 class Trees(FusionModel):
-    """Boosted trees. They see which cells are empty: the report says what that alone predicts."""
+    """Boosted trees. With `emptiness` they see which cells are empty: the report says what that alone predicts."""
 
     complexity: ClassVar[int] = 7
 
+    def __init__(self, blocks: Mapping[str, Block], emptiness: bool = True) -> None:
+        super().__init__(blocks)
+        self.emptiness = emptiness
+
     def fit_design(self, design: Design, y: Array) -> None:
         """Fit, the number of trees chosen by the left-out loss."""
-        self.model_ = design.trees(y)
+        self.model_ = design.trees(y, self.emptiness)
         self.left_out_ = self.model_.left_out_logit
 
     def logit_design(self, design: Design) -> Array:
         """Logit by the trees."""
-        return self.model_.logit(design.joined(), design.joined_seen())
+        x = design.joined()
+        return self.model_.logit(x, design.joined_seen() if self.emptiness else np.ones(x.shape, bool))
 
 
 class Mixture(FusionModel):
-    """Mean of the logits of blend and trees, each recalibrated on what it says of rows that it has not seen."""
+    """Weighted sum of the logits of blend and trees, by what both say of rows that they have not seen; few events leave halves."""
 
     complexity: ClassVar[int] = 6
 
+    def __init__(self, blocks: Mapping[str, Block], emptiness: bool = True) -> None:
+        super().__init__(blocks)
+        self.emptiness = emptiness
+
     def fit_design(self, design: Design, y: Array) -> None:
-        """Fit both and their lines."""
-        self.parts_ = [taught(made(self.blocks), design, y) for made in (Blend, Trees)]
-        self.lines_ = [recalibration(part.left_out_, y) for part in self.parts_]
-        self.left_out_ = self._mean([part.left_out_ for part in self.parts_])
+        """Fit both and their weights."""
+        self.parts_ = [taught(part, design, y) for part in (Blend(self.blocks), Trees(self.blocks, self.emptiness))]
+        left_out = [part.left_out_ for part in self.parts_]
+        self.weights_ = weighting(left_out, y)
+        self.left_out_ = self._sum(left_out)
 
     def logit_design(self, design: Design) -> Array:
-        """Mean of both logits."""
-        return self._mean([part.logit_design(design) for part in self.parts_])
+        """Weighted sum of both logits."""
+        return self._sum([part.logit_design(design) for part in self.parts_])
 
-    def _mean(self, logits: list[Array]) -> Array:
-        (a, b), (c, d) = self.lines_
-        return 0.5 * (a + b * logits[0] + c + d * logits[1])
+    def _sum(self, logits: list[Array]) -> Array:
+        return np.asarray(self.weights_[0] + np.column_stack(logits) @ self.weights_[1:])
