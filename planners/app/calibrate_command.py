@@ -10,7 +10,7 @@ from typing import Any
 import numba
 from numpy.typing import NDArray
 
-from planners.app import expect_calibration
+from planners.app import expect
 from planners.app.clinical import clinical_twin
 from planners.app.console import Console
 from planners.app.dry_run import dry_run
@@ -32,6 +32,7 @@ def calibrate(path: Path, out: Path, console: Console, *, sampler: str, seed: in
     if sampler not in SAMPLERS:
         raise InputError("command line", "--sampler", f"{sampler!r} is not known", f"use {' or '.join(SAMPLERS)}")
     case = load_case(path)
+    expect.check(case)
     settings = {**case.mesh_asked, "tissue": dict(case.tissue), "accept": list(case.accept), "sampler": sampler}
     inputs = case.inputs()
     identity = {"command": "calibrate", "seed": seed, "inputs": inputs, "settings": settings}
@@ -60,7 +61,7 @@ def calibrate(path: Path, out: Path, console: Console, *, sampler: str, seed: in
     samples |= {"map_points_mm": found.map_points_mm, "map_lat_ms": found.map_lat_ms, "map_predicted_ms": found.map_predicted_ms}
     write_npz(out / "samples.npz", samples, {"names": list(found.twin.tissue.names)})
     write_picture(found, out / "calibration.png")
-    missed = expect_calibration.missed(case, posterior)
+    missed = expect.missed_by_fit(case, posterior["fit"])
     record = RunRecord("calibrate", seed, inputs, {**settings, **informed.recorded()}, line.stages.keys)
     finish(out, identity, {**record.as_dict(), "expect_missed": missed})
     console.result({**posterior, "expect_missed": missed}, [*lines(posterior), *(f"expected, but not met: {m}" for m in missed)])

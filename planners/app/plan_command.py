@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +24,7 @@ from planners.app.identity import hidden
 from planners.app.output import check, claim, finish
 from planners.app.pipeline import Line
 from planners.circuit_evidence import recorded_vts
+from planners.confirm.plan import Confirmations
 from planners.finished import load_plan
 from planners.overlay import export as write_overlay
 from planners.pacing.protocol import load_protocol
@@ -60,6 +62,7 @@ def identity_of(command: str, case: Case, seed: int, identified: bool = False) -
 
 
 def line_of(out: Path, console: Console, seed: int) -> Line:
+    """The line of stages that keeps its results below a run's folder."""
     return Line(Stages(out / "stages", console.progress), console, seed, numba.get_num_threads())
 
 
@@ -72,6 +75,7 @@ def _say_if_compiling(console: Console) -> None:
 
 
 def begin(case: Case, folder: Path, console: Console, identified: bool = False) -> Patient:
+    """Read and check the evidence of a case, and say what was noted of it; `folder` keeps what is made of it. Raises InputError."""
     console.progress(f"Case {case.name}: reading and checking the evidence ...")
     patient = gather(case, folder, lambda line: console.progress(f"  {line}"), identified)
     for note in patient.notes:
@@ -100,6 +104,7 @@ def plan_case(
     """Run the whole line of a case; status 3 if an [expect] of it was missed. `identified`: outputs may name the case and its files."""
     case = hidden(case, identified)
     check_pacing(case)
+    expect.check(case)
     identity = identity_of("plan", case, seed, identified)
     if dry_run:
         check(out, identity, fresh)
@@ -112,50 +117,14 @@ def plan_case(
         console.progress(f"{out} holds this run: finished stages are reused")
     _say_if_compiling(console)
     patient = begin(case, out / "stages", console, identified)
-    recorded = recorded_vts(case.clinical, Notes(case.accept))
-    virtual = _virtual(case, patient)
-    informed = clinical_twin(case, patient, console.progress)
-    case = informed.case(case)
-    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     line = line_of(out, console, seed)
-    settings = informed.settings()
-    mesh = line.mesh(patient, case)
-    calibration = line.calibration(mesh, patient, case)
-    mesh = calibration.twin.mesh
-    run, found = line.induction(calibration, case.request, settings)
-    evidence = line.evidence(calibration, found, recorded, case.request, settings)
-    confirmed = confirmation(line, calibration, found, case.request, settings)
-    lesions = line.lesions(calibration, run, found.circuits, case.request, settings)
-    result = line.outcome(calibration, lesions, run, case.request, settings)
-    lesions = line.comparison(calibration, lesions, run, found.circuits, case.request, settings)
-    paced = {**identity["settings"], **informed.recorded()}
-    record = RunRecord("plan", seed, identity["inputs"], paced, line.stages.keys, started=started, wall_s=line.stages.wall_s)
-    circuits = evidence.on(lesions.circuits or found.circuits)
-    made = assemble.assemble(
-        patient, virtual, calibration, run, circuits, lesions, result, case.request, record, evidence.clinical, informed
-    )
-    made = with_confirmation(made, confirmed)
-    console.progress("Report and overlays ...")
-    story = Story(
-        plan=made,
-        mesh=mesh.with_region(lesions.blocked, "lesion"),
-        calibration=calibration,
-        waves=waves.waves(calibration, found.episodes, lesions, case.request, settings),
-        vt_ecgs=evidence.ecgs,
-        recorded=recorded,
-        virtual=virtual,
-        substrate=line.substrate_picture(),
-    )
-    write_json(out / "plan.json", made.as_dict())
-    write_report(story, out / "report.html")
-    write_pdf(story, out / "summary.pdf")
-    write_vtu(out / "heart.vtu", story.mesh)
-    write_overlay(made, mesh, out / "overlay")
-    missed = expect.missed(case, made)
+    story, record, confirmed = _computed(case, patient, line, identity)
+    _write(story, out)
+    missed = expect.missed(case, story.plan)
     finish(out, identity, {**record.as_dict(), "expect_missed": missed})
     lines = [
         headline(story),
-        *circuit_lines(made),
+        *circuit_lines(story.plan),
         *(confirmed.lines() if confirmed else []),
         f"report: {out / 'report.html'}",
         f"plan:   {out / 'plan.json'}",
@@ -163,6 +132,48 @@ def plan_case(
     ]
     console.result({"headline": headline(story), "report": str(out / "report.html"), "expect_missed": missed}, lines)
     return 3 if missed else 0
+
+
+def _computed(case: Case, patient: Patient, line: Line, identity: Mapping[str, Any]) -> tuple[Story, RunRecord, Confirmations | None]:
+    """All stages of a plan, each computed or found: what the report tells, the run's record, and what monodomain said where asked."""
+    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    console, virtual, recorded = line.console, _virtual(case, patient), recorded_vts(case.clinical, Notes(case.accept))
+    informed = clinical_twin(case, patient, console.progress)
+    case, settings = informed.case(case), informed.settings()
+    calibration = line.calibration(line.mesh(patient, case), patient, case)
+    run, found = line.induction(calibration, case.request, settings)
+    evidence = line.evidence(calibration, found, recorded, case.request, settings)
+    confirmed = confirmation(line, calibration, found, case.request, settings)
+    lesions = line.lesions(calibration, run, found.circuits, case.request, settings)
+    result = line.outcome(calibration, lesions, run, case.request, settings)
+    lesions = line.comparison(calibration, lesions, run, found.circuits, case.request, settings)
+    paced = {**identity["settings"], **informed.recorded()}
+    record = RunRecord("plan", line.seed, identity["inputs"], paced, line.stages.keys, started=started, wall_s=line.stages.wall_s)
+    circuits = evidence.on(lesions.circuits or found.circuits)
+    made = assemble.assemble(
+        patient, virtual, calibration, run, circuits, lesions, result, case.request, record, evidence.clinical, informed
+    )
+    console.progress("Report and overlays ...")
+    story = Story(
+        plan=with_confirmation(made, confirmed),
+        mesh=calibration.twin.mesh.with_region(lesions.blocked, "lesion"),
+        calibration=calibration,
+        waves=waves.waves(calibration, found.episodes, lesions, case.request, settings),
+        vt_ecgs=evidence.ecgs,
+        recorded=recorded,
+        virtual=virtual,
+        substrate=line.substrate_picture(),
+    )
+    return story, record, confirmed
+
+
+def _write(story: Story, out: Path) -> None:
+    """plan.json, the report, its sheets, the mesh with its lesions, and the overlays of the heart without them."""
+    write_json(out / "plan.json", story.plan.as_dict())
+    write_report(story, out / "report.html")
+    write_pdf(story, out / "summary.pdf")
+    write_vtu(out / "heart.vtu", story.mesh)
+    write_overlay(story.plan, story.calibration.twin.mesh, out / "overlay")
 
 
 def _virtual(case: Case, patient: Patient) -> list[str]:
