@@ -28,7 +28,9 @@ __all__ = ["BoxSpec", "Branch", "EcgSpec", "Expected", "Experiment", "StimulusSp
 
 METHODS = ("monodomain", "eikonal", "reentrant_eikonal")
 SCHEMES = ("explicit", "reference", "svi")
-CORRECTIONS = ("none", "planar")
+CORRECTIONS = ("none", "planar", "premature")
+"""planar: tensors for the speed of a first wave; premature: also the sodium conductance for those that follow soon (excitability)."""
+
 QUIET = Param(50.0, "ms", 20.0, 200.0, "chosen here: longer than a wave can hide below the threshold between two nodes of a usable mesh")
 
 
@@ -120,7 +122,7 @@ def _quiet(solver: Table, stop: Table) -> float | None:
 def _check_together(experiment: Experiment) -> None:
     """What single keys cannot tell."""
     path, method = experiment.where, experiment.method
-    if experiment.correction == "planar" and (experiment.scheme != "explicit" or method != "monodomain"):
+    if experiment.correction != "none" and (experiment.scheme != "explicit" or method != "monodomain"):
         raise InputError(path, "solver.correction", "is made for the explicit monodomain", "leave it out")
     membranes = {t.membrane.capacitance_uF_mm3 for t in experiment.tissue}
     if len(membranes) > 1:

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.experiment import Branch, Experiment
-from solvers.monodomain.correction import Correction, correct, diffusion_of_speed_mm2_ms
+from solvers.monodomain import excitability, wave_fit
+from solvers.monodomain.correction import Correction, correct, diffusion_of_speed_mm2_ms, find_lattice
 from solvers.monodomain.fibrosis import FibroticCells
 from solvers.monodomain.record import EcgFile, FileObserver, Frames, ProbeFile
 from solvers.monodomain.solver import STABLE_SHARE, CellState, Monodomain, Settings
 from solvers.monodomain.state import Snapshot, load_state, save_state
 from solvers.monodomain.stop import ReentryCycles
 from solvers.monodomain.store import BeatStore
-from solvers.monodomain.wave_fit import THETA
 from solvers.scene import Scene
 from solvers.sim_mesh import SimMesh
 from solvers.sim_output import probe_places, write_outputs
@@ -45,6 +45,9 @@ def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodom
     models = _models(experiment)
     of_node = _majority(mesh, tissue, scene.conducting, len(models))
     diffusion = _diffusion(experiment, models)
+    gains: dict[str, Any] = {}
+    if experiment.correction == "premature":
+        models, diffusion, gains = _excitable(experiment, scene, models, diffusion, tell)
     d_l, d_t = np.array(diffusion).T[:, tissue]
     settings = Settings(
         experiment.dt_ms,
@@ -57,7 +60,7 @@ def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodom
     )
     correction = _correction(experiment, scene, models, diffusion, tell)
     if correction is not None:
-        settings = replace(settings, theta=THETA)
+        settings = replace(settings, theta=_blend(experiment))
     tell("assembly", 0.0)
     solver = Monodomain(
         *(mesh.points_mm, mesh.tets, mesh.fibre, d_l, d_t, _cells(experiment, models, of_node), settings),
@@ -68,7 +71,7 @@ def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodom
         safe = STABLE_SHARE.value * solver.limit_ms
         problem = f"{solver.dt_ms:g} ms is above the stability limit of this mesh, {solver.limit_ms:.3g} ms"
         raise InputError(experiment.where, "solver.dt", problem, f"use {safe:.2g} ms or less, or leave dt out")
-    return solver, {"predicted_error": None} if correction is None else correction.report
+    return solver, {"predicted_error": None} if correction is None else correction.report | gains
 
 
 def _models(experiment: Experiment) -> list[Any]:
@@ -117,16 +120,42 @@ def _diffusion(experiment: Experiment, models: list[Any]) -> list[tuple[float, f
     return out
 
 
+def _blend(experiment: Experiment) -> float:
+    """Mass blend of a corrected run."""
+    return excitability.THETA if experiment.correction == "premature" else wave_fit.THETA
+
+
+def _excitable(
+    experiment: Experiment, scene: Scene, models: list[Any], diffusion: list[tuple[float, float]], tell: Progress
+) -> tuple[list[Any], list[tuple[float, float]], dict[str, Any]]:
+    """Cells that carry premature waves on this lattice as the tissue does, what gives them its speeds, and the factors for a report."""
+    try:
+        lattice = find_lattice(scene.mesh.points_mm, scene.mesh.tets)[0]
+    except InputError as error:
+        raise InputError(experiment.where, "solver.correction", f"{error.field} {error.problem}", error.remedy) from None
+    cells, fitted, gains = list(models), list(diffusion), [1.0] * len(models)
+    for k, (tissue, model, (d_l, d_t)) in enumerate(zip(experiment.tissue, models, diffusion, strict=True)):
+        if tissue.passive is not None or min(d_l, d_t) <= 0.0:
+            continue
+        tell(f"excitability of tissue {k}", k / len(models))
+        per_root = wave_fit.speed_per_sqrt_d(model)
+        speeds = per_root * d_l**0.5, per_root * d_t**0.5
+        found = excitability.excitable(lattice, speeds, model, excitability.THETA)
+        cells[k], gains[k] = found.model, found.gain
+        fitted[k] = diffusion_of_speed_mm2_ms(speeds[0], found.model), diffusion_of_speed_mm2_ms(speeds[1], found.model)
+    return cells, fitted, {"sodium_gain": gains}
+
+
 def _correction(
     experiment: Experiment, scene: Scene, models: list[Any], diffusion: list[tuple[float, float]], tell: Progress
 ) -> Correction | None:
-    """What gives the mesh the velocities of the continuum; None unless the file asks for `correction = "planar"`."""
+    """What gives the mesh the velocities of the continuum; None unless the file asks for a correction."""
     if experiment.correction == "none":
         return None
     mesh = scene.mesh
     active = [None if t.passive is not None else model for t, model in zip(experiment.tissue, models)]
     try:
-        return correct(mesh.points_mm, mesh.tets, mesh.fibre, scene.tissue, diffusion, active, scene.conducting, tell)
+        return correct(mesh.points_mm, mesh.tets, mesh.fibre, scene.tissue, diffusion, active, scene.conducting, tell, _blend(experiment))
     except InputError as error:
         raise InputError(experiment.where, "solver.correction", f"{error.field} {error.problem}", error.remedy) from None
 

@@ -12,6 +12,8 @@ import pytest
 
 from meshing.box import box_mesh
 from solvers.experiment import load_experiment
+from solvers.monodomain import excitability
+from solvers.monodomain.excitability import Excitable, scaled
 from solvers.simulate import load_mesh, run_experiment
 from twin.atomic import read_npz
 from twin.errors import InputError, RunFailed
@@ -227,6 +229,25 @@ def test_planar_correction_gives_a_coarse_box_the_speed_of_the_continuum(tmp_pat
     assert 1 / np.polyfit(x[part], first[part], 1)[0] == pytest.approx(0.6126, rel=0.04)
     with pytest.raises(InputError, match="explicit monodomain"):
         load_experiment(write(tmp_path, ("[solver]", '[solver]\ncorrection = "planar"\nscheme = "reference"')))
+
+
+def test_a_correction_for_premature_waves_keeps_the_speed_and_says_which_cell_it_takes(tmp_path, monkeypatch):
+    """In a box two cubes thick, with a mass blend whose plane waves are less exact than that of `planar`."""
+    monkeypatch.setattr(excitability, "excitable", lambda lattice, speeds, model, theta: Excitable(scaled(model, 1.7), 1.7, 0.6, 1.0))
+    changes = [
+        ("6 x 1 x 1 mm", "14 x 1 x 1 mm"),
+        ("[[0, 0, 0], [6, 1, 1]]", "[[0, 0, 0], [14, 1, 1]]"),
+        ("high = [1.5", "high = [1.0"),
+        ("[{ at = [6, 1, 1], value = 11.0, within = 3.0 }]", "[{ at = [14, 1, 1], value = 0, within = 0 }]"),
+        ("[solver]", '[solver]\ncorrection = "premature"'),
+    ]
+    summary = run_experiment(load_experiment(write(tmp_path, *changes)), tmp_path / "out")
+    assert summary["solver"]["correction"]["sodium_gain"] == [1.7]
+    assert summary["solver"]["theta"] == excitability.THETA
+    arrays, _ = read_npz(tmp_path / "out" / "activation.npz")
+    x, first = arrays["points_mm"][:, 0], arrays["first_ms"]
+    part = (x > 4) & (x < 11)
+    assert 1 / np.polyfit(x[part], first[part], 1)[0] == pytest.approx(0.6126, rel=0.08)
 
 
 def test_tissue_asked_for_by_its_speed_runs_at_it(tmp_path):

@@ -17,7 +17,7 @@ from solvers.eikonal.restitution import RestitutionTable, load_tables
 from solvers.ionic import Cells
 from solvers.ionic.restitution import STIMULUS_MS, STIMULUS_MV_MS
 from solvers.monodomain.correction import find_lattice, for_velocities
-from solvers.monodomain.excitability import excitable
+from solvers.monodomain.excitability import THETA, excitable
 from solvers.monodomain.pulses import CAPTURE_MS
 from solvers.monodomain.solver import STABLE_SHARE, Monodomain, Settings, Stop
 from solvers.monodomain.state import Snapshot
@@ -28,10 +28,6 @@ from twin.model import Twin
 from twin.params import Param
 
 DT_MS = Param(0.1, "ms", 0.02, 0.1, "as the sheets of docs/reentry.md; velocity within 1 % of dt 0.005 (design/monodomain.md)")
-THETA = 1.0
-"""Mass blend. With the 2.2 of `wave_fit` plane waves are right within a few per cent across every fibre direction, but the factors on the
-conductivities slow fronts that curve and block premature waves; with 0.3 the factors are least, but plane waves 10 to 18 % off in one of
-ten directions. It is curves and premature waves that decide a cycle length (docs/reentry.md)."""
 EDGE_MM = Param(0.8, "mm", 0.4, 0.8, "mean edge up to which corrected velocities are predictive (solvers.monodomain)")
 QUIET_MS = Param(
     150.0, "ms", 60.0, 300.0, "as the sheets: nothing activated for so long, nothing will be; a waiting front waits 60 ms at most"

@@ -34,6 +34,11 @@ EARLY_MS = Param(
 EARLIEST_WITHIN_MS = 3.0
 """How well the earliest coupling interval that conducts is told."""
 
+THETA = 1.0
+"""Mass blend of runs with this conductance. With the 2.2 of `wave_fit` plane waves are right within a few per cent across every fibre
+direction, but the factors on the conductivities slow fronts that curve and block premature waves; with 0.3 the factors are least, but
+plane waves 10 to 18 % off in one of ten directions. It is curves and premature waves that decide a cycle length (docs/reentry.md)."""
+
 ENOUGH = Param(0.97, "1", 0.9, 1.0, "chosen here: mean slowing over the waves, relative to the continuum's, that is good enough")
 GAINS = (1.0, 1.3, 1.7, 2.2, 2.9)
 """Factors on the sodium conductance that are tried, in this order."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from meshing.stuffing import LATTICE_PER_EDGE, stuff
 from solvers.ionic import IonicModel, ionic_model
 from solvers.ionic.restitution import BORDER_ZONE
+from solvers.monodomain import excitability
 from solvers.monodomain import lattice as lattices
 from solvers.monodomain.correction import diffusion_of_speed_mm2_ms, for_velocities, interpolate, reduced_directions
 from solvers.monodomain.excitability import excitable
@@ -33,8 +34,6 @@ SPEED_T = Param(0.22, "m/s", 0.15, 0.4, "chosen here: healthy ventricle, across 
 SICK = (0.285, 0.163)
 """Along and across the fibres, m/s: border zone as the demo's calibration finds it."""
 PREMATURE = Param(0.05, "1", 0.02, 0.1, "chosen here: slowing of a premature wave on the lattice over that of the continuum, less 1")
-PREMATURE_THETA = 1.0
-"""Mass blend of confirmations (planners.confirm.bench)."""
 HELD_OUT = 40
 """Random fibre directions; the ring about each is turned against that of the fit."""
 
@@ -137,7 +136,7 @@ def premature() -> list[dict[str, Any]]:
     lattice, records = lattices.body_centred(LATTICE_PER_EDGE * 0.8), []
     sick = ionic_model("ten_tusscher_panfilov_2006", cell="epi", scale={name: p.value for name, p in BORDER_ZONE.items()})
     for name, model, speeds in (("healthy", epi(), (SPEED_L.value, SPEED_T.value)), ("border_zone", sick, SICK)):
-        found = excitable(lattice, speeds, model, PREMATURE_THETA)
+        found = excitable(lattice, speeds, model, excitability.THETA)
         records.append(_record(f"correction/lattice0.8/{name}/premature", found.after, "1", 1.0, PREMATURE.value))
     return [r | {"source": PREMATURE.source} for r in records]
 
