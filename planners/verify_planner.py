@@ -20,18 +20,21 @@ from typing import Any
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from meshing.anatomy import complete
 from meshing.mesh_labels import mesh_heart
 from planners.calibration import calibrate
-from planners.circuits import Reentry, collect, same
+from planners.circuits import Likeness, Reentry, collect, same
 from planners.circuits.episode import Collected
+from planners.circuits.sequence import coherence, phases
 from planners.lesions.geometry import lesion_count
 from planners.lesions.result import LesionPlan
-from planners.lesions.search import plan_lesions
+from planners.lesions.search import compare_strategies, plan_lesions
 from planners.outcome import outcome
+from planners.pacing.directed import induced
 from planners.pacing.engine import InductionRun
-from planners.pacing.induce import PacingSettings, induce, model_of, stimulus_sites
+from planners.pacing.induce import PacedHeart, PacingSettings, induce, model_of, stimulus_sites
 from planners.pacing.protocol import Protocol, load_protocol
 from planners.virtual.ten import HEARTS, VELOCITIES, VirtualHeart
 from twin.check_record import checked
@@ -131,14 +134,15 @@ def planned(name: str, *, threads: int | None = None) -> tuple[HeartRecord, Plan
     twin = twin_of(heart, record)
     request = PlanRequest(access=heart.access)
     quick = load_protocol(request.protocol)
-    reentry = Reentry.of(twin.mesh)
     with _timed(record, "induction"):
-        run = induce(twin, quick, threads=threads)
-        found = collect(reentry, run.inductions, run.episodes)
+        heart = PacedHeart(twin, quick)
+        run, found = induced(heart, heart.induce(threads=threads), threads=threads)
     with _timed(record, "lesions"):
-        plan = plan_lesions(twin, run, found.circuits, request, threads=threads)
+        plan = plan_lesions(twin, run, found.circuits, request, heart=heart, threads=threads)
     with _timed(record, "outcome"):
         result = outcome(twin, plan, run, request, threads=threads)
+    with _timed(record, "comparison"):
+        plan = compare_strategies(twin, plan, run, found.circuits, request, heart=heart, threads=threads)
     record.load = round(os.getloadavg()[0], 1)
     record.non_inducible_quick, record.probability = plan.non_inducible, result.after.estimate
     record.lesions, record.volume_ml = lesion_count(plan.targets), round(plan.volume_ml, 3)
@@ -146,16 +150,19 @@ def planned(name: str, *, threads: int | None = None) -> tuple[HeartRecord, Plan
     return record, Planned(twin, quick, found, plan)
 
 
-def assess(name: str, *, threads: int | None = None, confirm: bool = False) -> HeartRecord:
-    """Plan for one of the ten hearts, and search it exhaustively before and after."""
+def assess(name: str, *, threads: int | None = None, confirm: bool = False, folder: Path | None = None) -> HeartRecord:
+    """Plan for one of the ten hearts, and search it exhaustively before and after.
+
+    folder: keeps each site of the exhaustive search before the lesions, which no change of the plan changes.
+    """
     record, made = planned(name, threads=threads)
     twin, quick, found, plan = made.twin, made.protocol, made.found, made.plan
     threads = record.threads
     with _timed(record, "exhaustive before"):
-        everything = _searched(twin, exhaustive(quick), None, threads)
+        everything = _searched(twin, exhaustive(quick), None, threads, folder / name / "exh" if folder else None)
     with _timed(record, "exhaustive after"):
         left = _searched(twin, exhaustive(quick), plan.blocked, threads) if plan.blocked.any() else everything
-    _compare(record, found.circuits, everything.circuits)
+    _compare(record, twin, found, everything)
     record.left = [_said(c) for c in left.circuits] + ["could not be described"] * left.undescribed
     if confirm and found.circuits:
         with _timed(record, "confirmation"):
@@ -163,8 +170,8 @@ def assess(name: str, *, threads: int | None = None, confirm: bool = False) -> H
     return record
 
 
-def _searched(twin: Twin, protocol: Protocol, blocked: NDArray[np.bool_] | None, threads: int) -> Collected:
-    run: InductionRun = induce(twin, protocol, blocked=blocked, threads=threads)
+def _searched(twin: Twin, protocol: Protocol, blocked: NDArray[np.bool_] | None, threads: int, folder: Path | None = None) -> Collected:
+    run: InductionRun = induce(twin, protocol, blocked=blocked, threads=threads, folder=folder)
     return collect(Reentry.of(twin.mesh, blocked), run.inductions, run.episodes)
 
 
@@ -172,12 +179,19 @@ def _said(circuit: Circuit) -> str:
     return f"{circuit.cycle_length_ms:.0f} ms, exit in segment {circuit.segment}, from {', '.join(circuit.sites)}"
 
 
-def _compare(record: HeartRecord, quick: Sequence[Circuit], everything: Sequence[Circuit]) -> None:
-    for circuit in everything:
-        (record.found if any(same(circuit, q) for q in quick) else record.missed).append(_said(circuit))
-    away = [min((float(np.linalg.norm(np.subtract(c.centre_mm, q.centre_mm))) for q in quick), default=np.inf) for c in everything]
-    record.isthmuses_missed = sum(gap > ISTHMUS_MM for gap in away)
-    record.extra = [_said(q) for q in quick if not any(same(q, c) for c in everything)]
+def _compare(record: HeartRecord, twin: Twin, quick: Collected, everything: Collected) -> None:
+    """Which circuits of one search the other has, by the rule that merges circuits within one search."""
+    tree, n = cKDTree(twin.mesh.points_mm), twin.mesh.n_points
+    order = {id(c): phases(found.episodes[c.id].log, n) for found in (quick, everything) for c in found.circuits}
+
+    def one(a: Circuit, b: Circuit) -> bool:
+        return same(a, b, Likeness(way=coherence(tree, a, b, order[id(a)], order[id(b)])))
+
+    for circuit in everything.circuits:
+        (record.found if any(one(circuit, q) for q in quick.circuits) else record.missed).append(_said(circuit))
+        gaps = [float(np.linalg.norm(np.subtract(circuit.centre_mm, q.centre_mm))) for q in quick.circuits]
+        record.isthmuses_missed += min(gaps, default=np.inf) > ISTHMUS_MM and record.missed[-1:] == [_said(circuit)]
+    record.extra = [_said(q) for q in quick.circuits if not any(one(q, c) for c in everything.circuits)]
 
 
 def _confirmed(twin: Twin, protocol: Protocol, found: Collected) -> dict[str, str]:
@@ -258,11 +272,11 @@ def table(hearts: Mapping[str, HeartRecord]) -> str:
     """Markdown: one row per heart, then what was missed or left."""
     lines = [
         "| heart | VTs found / all | isthmuses missed | lesions | mL | mL homogenisation | left by exhaustive "
-        "| CPU s mesh / tissue / induction / lesions / outcome | monodomain |",
+        "| CPU s mesh / tissue / induction / lesions / outcome / comparison | monodomain |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for h in hearts.values():
-        split = " / ".join(f"{h.cpu_s.get(s, 0.0):.0f}" for s in ("mesh", "tissue", "induction", "lesions", "outcome"))
+        split = " / ".join(f"{h.cpu_s.get(s, 0.0):.0f}" for s in ("mesh", "tissue", "induction", "lesions", "outcome", "comparison"))
         other = "" if h.homogenisation_ml is None else f"{h.homogenisation_ml:.2f}"
         vts = f"{len(h.found)} / {len(h.found) + len(h.missed)}"
         cells = (h.heart, vts, h.isthmuses_missed, h.lesions, f"{h.volume_ml:.2f}", other, len(h.left) or "none", split)
@@ -280,10 +294,11 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="JSON lines, appended to")
     parser.add_argument("hearts", nargs="*", default=list(HEARTS), help=f"some of {', '.join(HEARTS)}")
     parser.add_argument("--confirm", action="store_true", help="ask monodomain about the first VT of each heart (minutes each)")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the sites of the exhaustive search before the lesions")
     given = parser.parse_args()
     for name in given.hearts:
         if name not in read_results(given.results):
-            append_result(given.results, assess(name, confirm=given.confirm))
+            append_result(given.results, assess(name, confirm=given.confirm, folder=given.keep))
     kept = read_results(given.results)
     print(table(kept))
     print("\n".join(f"{'pass' if r['passed'] else 'FAIL'}  {r['name']:40s} {r['value']:.3g}" for r in records_of(list(kept.values()))))

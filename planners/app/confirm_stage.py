@@ -39,7 +39,7 @@ def confirmation(
             settings,
             how,
             negatives=request.confirm_negatives,
-            sites=request.sites,
+            sites=tuple(dict.fromkeys((*line.heart(calibration, request, settings).nodes, *(e.site for e in found.episodes.values())))),
             folder=folder,
             tell=lambda text: line.console.progress(f"  {text}"),
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from planners.circuits.episode import Collected
 from planners.lesions.result import LesionPlan
 from planners.lesions.search import compare_strategies, plan_lesions
 from planners.outcome import Outcome, outcome
+from planners.pacing.directed import induced
 from planners.pacing.engine import InductionRun
 from planners.pacing.induce import PacedHeart, PacingSettings
 from planners.pacing.protocol import load_protocol
@@ -124,18 +125,21 @@ class Line:
         asked = (asdict(protocol), list(request.sites), request.vote, _plain(settings))
         key = content_hash(VERSION, "induction", self.stages.keys["tissue"], *asked)
 
-        def pace(folder: Path) -> InductionRun:
-            # every site leaves its own file, so loading a finished stage is pacing that finds all of them done
-            twin, sites = calibration.twin, request.sites
-            run = self.heart(calibration, request, settings).induce(folder=folder, progress=self._sites, threads=self.threads)
-            if not request.vote:
-                return run
-            return vote(run, twin, protocol, sites, settings, folder=folder, progress=self._sites, threads=self.threads)
-
-        run = self.stages.run("induction", key, pace, lambda value, folder: None, pace, f"Induction, protocol {protocol.name}")
         alike = TachycardiaEcgs(calibration.twin.mesh).likeness
+
+        def pace(folder: Path) -> InductionRun:
+            # every site leaves its own file: a run that was cut off paces those that are left
+            twin, sites = calibration.twin, request.sites
+            heart = self.heart(calibration, request, settings)
+            run = heart.induce(folder=folder, progress=self._sites, threads=self.threads)
+            if request.vote:
+                run = vote(run, twin, protocol, sites, settings, folder=folder, progress=self._sites, threads=self.threads)
+            return induced(heart, run, alike, folder=folder, progress=self._sites, threads=self.threads)[0]
+
+        said = f"Induction, protocol {protocol.name}"
+        run = self.stages.run("induction", key, pace, lambda value, folder: value.save(folder), InductionRun.load, said)
         found = collect(Reentry.of(calibration.twin.mesh), run.inductions, run.episodes, (), alike)
-        return replace(run, inductions=found.inductions), found
+        return run, found
 
     def heart(self, calibration: Calibration, request: PlanRequest, settings: PacingSettings) -> PacedHeart:
         """The reduced model of the tissue that stage induction paces; what it remembers of that serves the re-tests."""

@@ -64,7 +64,7 @@ def plan_lesions(
     Sets that are larger than the first that suffices are not developed: `compare_strategies` re-tests them.
     Raises InputError for unknown strategies or surfaces and impossible lesion sizes.
     """
-    search = _search(twin, request, settings, heart, folder, progress, threads)
+    search = _search(twin, run, request, settings, heart, folder, progress, threads)
     plan = search.plan(run, circuits)
     if spent_s is not None:
         spent_s.update(search.spent_s)
@@ -87,11 +87,12 @@ def compare_strategies(
     """The plan with the other strategies of the request in its table: each is scored and re-tested from the sites that induced."""
     if not run.induced:
         return plan
-    return _search(twin, request, settings, heart, folder, progress, threads).compared(plan, run, circuits)
+    return _search(twin, run, request, settings, heart, folder, progress, threads).compared(plan, run, circuits)
 
 
 def _search(
     twin: Twin,
+    run: InductionRun,
     request: PlanRequest,
     settings: PacingSettings | None,
     heart: PacedHeart | None,
@@ -102,6 +103,8 @@ def _search(
     request = with_energy(request)
     check_request(request)
     paced = heart or PacedHeart(twin, load_protocol(request.protocol), request.sites, settings)
+    # also those of directed pacing
+    paced.with_sites(run.inducing_sites)
 
     def retest(blocked: NDArray[np.bool_], sites: Sequence[str]) -> InductionRun:
         kept = folder / f"test-{content_hash(blocked)}" if folder else None

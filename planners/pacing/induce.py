@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,6 +93,19 @@ class PacedHeart:
         self.twin, self.protocol, self.sites = twin, protocol, tuple(sites)
         self.nodes = stimulus_sites(twin, protocol, sites)
         self.memory = Memory(model_of(twin, settings or PacingSettings(), tissue_sample))
+
+    def with_sites(self, sites: Iterable[str]) -> list[str]:
+        """Make electrodes for further sites (names as in `stimulus_sites`); returns the names."""
+        names = list(sites)
+        new = [name for name in names if name not in self.nodes]
+        if new:
+            self.nodes |= stimulus_sites(self.twin, self.protocol, new)
+        return names
+
+    def without_sites(self, sites: Iterable[str]) -> None:
+        """Forget sites that are not to be paced again."""
+        for name in sites:
+            self.nodes.pop(name, None)
 
     def induce(
         self,

@@ -47,7 +47,8 @@ class Sustained:
 class Protocol:
     """Programmed stimulation.
 
-    sites: names of `meshing.sites`; near_scar: so many of the segments' centres nearest to the scar are paced beside them; margin_ms: an
+    sites: names of `meshing.sites`; near_scar: so many of the segments' centres nearest to the scar are paced beside them; directed:
+    channels are then paced from outside the ends by which nothing left (`planners.pacing.directed`); margin_ms: an
     extrastimulus is held this far above its refractory interval when the next is added;
     stop_after: sustained inductions at a site after which that site is done.
     """
@@ -63,6 +64,7 @@ class Protocol:
     margin_ms: float
     stop_after: int
     near_scar: int = 0
+    directed: bool = False
 
 
 def protocol_names() -> list[str]:
@@ -120,6 +122,8 @@ def _check(where: str, protocol: Protocol) -> None:
             raise InputError(where, "extra", "needs 0 < floor_ms <= start_ms and a positive step", "correct the protocol")
     if not isinstance(protocol.near_scar, int) or not 0 <= protocol.near_scar <= 17:
         raise InputError(where, "near_scar", f"{protocol.near_scar!r} is not a number of segments", "write 0 to 17")
+    if not isinstance(protocol.directed, bool):
+        raise InputError(where, "directed", f"{protocol.directed!r} is not true or false", "write directed = true")
     if not protocol.drives or protocol.stop_after < 1 or protocol.sustained.after_ms <= 0:
         raise InputError(
             where, "drive, stop_after, sustained", "at least one drive, one induction and a positive time", "correct the protocol"
