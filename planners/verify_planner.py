@@ -135,14 +135,14 @@ def planned(name: str, *, threads: int | None = None) -> tuple[HeartRecord, Plan
     request = PlanRequest(access=heart.access)
     quick = load_protocol(request.protocol)
     with _timed(record, "induction"):
-        heart = PacedHeart(twin, quick)
-        run, found = induced(heart, heart.induce(threads=threads), threads=threads)
+        paced = PacedHeart(twin, quick)
+        run, found = induced(paced, paced.induce(threads=threads), threads=threads)
     with _timed(record, "lesions"):
-        plan = plan_lesions(twin, run, found.circuits, request, heart=heart, threads=threads)
+        plan = plan_lesions(twin, run, found.circuits, request, heart=paced, threads=threads)
     with _timed(record, "outcome"):
         result = outcome(twin, plan, run, request, threads=threads)
     with _timed(record, "comparison"):
-        plan = compare_strategies(twin, plan, run, found.circuits, request, heart=heart, threads=threads)
+        plan = compare_strategies(twin, plan, run, found.circuits, request, heart=paced, threads=threads)
     record.load = round(os.getloadavg()[0], 1)
     record.non_inducible_quick, record.probability = plan.non_inducible, result.after.estimate
     record.lesions, record.volume_ml = lesion_count(plan.targets), round(plan.volume_ml, 3)
@@ -188,9 +188,12 @@ def _compare(record: HeartRecord, twin: Twin, quick: Collected, everything: Coll
         return same(a, b, Likeness(way=coherence(tree, a, b, order[id(a)], order[id(b)])))
 
     for circuit in everything.circuits:
-        (record.found if any(one(circuit, q) for q in quick.circuits) else record.missed).append(_said(circuit))
+        if any(one(circuit, q) for q in quick.circuits):
+            record.found.append(_said(circuit))
+            continue
+        record.missed.append(_said(circuit))
         gaps = [float(np.linalg.norm(np.subtract(circuit.centre_mm, q.centre_mm))) for q in quick.circuits]
-        record.isthmuses_missed += min(gaps, default=np.inf) > ISTHMUS_MM and record.missed[-1:] == [_said(circuit)]
+        record.isthmuses_missed += min(gaps, default=np.inf) > ISTHMUS_MM
     record.extra = [_said(q) for q in quick.circuits if not any(one(q, c) for c in everything.circuits)]
 
 
