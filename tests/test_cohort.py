@@ -20,7 +20,7 @@ from statsmodels.stats.proportion import proportion_confint
 from planners.app.cli import run
 from planners.trials import protocol_file
 from planners.trials.analysis import analyse, looks_of
-from planners.trials.design import Enrolment, enrolled
+from planners.trials.design import Enrolment, enrolled, located, places
 from planners.trials.executors import Execution, InProcess
 from planners.trials.job import Job, Row
 from planners.trials.parameters import MEASURES, PARAMETERS
@@ -31,6 +31,7 @@ from planners.trials.scheduler import Progress, Scheduler
 from planners.trials.store import Store
 from planners.trials.table import open_table
 from planners.trials.trial import Population, Trial, from_dict
+from twin.errors import InputError
 
 SHIPPED = Path(__file__).parents[1] / "cases" / "trial" / "trial.toml"
 TRIAL = """
@@ -227,6 +228,48 @@ def test_limits_of_plausibility() -> None:
     assert implausible(measured | {"sex": "male"}, Population(virtual=2, plausible={"qrs_ms": (60.0, 110.0)})) == ["qrs_ms"]
     who = person(parameters_of(population, 1, 0), 1, 0)
     assert who.velocities["healthy/cv_transverse_m_s"] <= who.velocities["healthy/cv_longitudinal_m_s"]
+
+
+def test_limits_of_somebody_whose_sex_is_not_known_are_those_of_either() -> None:
+    volume = MEASURES["lv_edv_ml"]
+    women, men, either = (volume.limit(sex) for sex in ("female", "male", None))
+    assert women is not None
+    assert men is not None
+    assert either is not None
+    assert women.high < men.high
+    assert (either.low, either.high) == (min(women.low, men.low), max(women.high, men.high))
+    assert volume.limit("other") == either
+    assert implausible({"lv_edv_ml": 240.0, "sex": "female"}, Population()) == ["lv_edv_ml"]
+    assert implausible({"lv_edv_ml": 240.0, "sex": None}, Population()) == []
+
+
+def _case_file(folder: Path, virtual: bool, labels: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "labels.nrrd").write_text(labels)
+    (folder / "case.toml").write_text(f'[patient]\nvirtual = {str(virtual).lower()}\n[segmentation]\nfile = "labels.nrrd"\n')
+
+
+def test_a_trial_over_a_folder_names_no_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _case_file(tmp_path / "cases" / "Doe_Jane_1951", False, "a")
+    _case_file(tmp_path / "cases" / "virtual_one", True, "b")
+    monkeypatch.setenv("HERE", str(tmp_path / "cases"))
+    trial, _ = read_trial(
+        _write(tmp_path, TRIAL.replace("virtual = 20", 'folder = "$HERE"').replace('fidelity = "toy"', 'fidelity = "quick"'))
+    )
+    assert len(trial.population.cases) == 2
+    assert "Doe" not in json.dumps(trial.as_dict())
+    name = next(n for n in trial.population.cases if n.startswith("patient-"))
+    design = Enrolment(trial, tmp_path / "cases")
+    job = next(j for j in (design.candidate(k) for k in range(2)) if j.spec["case"] == name)
+    assert located(job, tmp_path / "cases").spec["place"] == str(tmp_path / "cases" / "Doe_Jane_1951" / "case.toml")
+    assert "Doe" not in json.dumps(dict(job.spec))
+    with pytest.raises(InputError, match="put the cases"):
+        located(job, tmp_path)
+    places.cache_clear()
+    _case_file(tmp_path / "cases" / "again", False, "a")
+    with pytest.raises(InputError, match="is that of"):
+        places(tmp_path / "cases")
+    places.cache_clear()
 
 
 def test_endpoints_against_statsmodels_and_pandas(finished: Path) -> None:

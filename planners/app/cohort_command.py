@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def run(path: Path, out: Path, console: Console, changes: Mapping[str, Any], ame
     """Begin a trial, or go on with it; status 0 also where single twins failed, which the report counts."""
     trial, execution = read_trial(path)
     execution = _changed(execution, changes)
-    cases = (path.parent / trial.population.folder).resolve()
+    cases = (path.parent / os.path.expandvars(trial.population.folder)).resolve()
     if dry_run:
         return _dry_run(trial, execution, console)
     with cohort.locked(out), machine_failures(out):

@@ -194,7 +194,7 @@ def _baseline(data: Outcomes) -> list[dict[str, Any]]:
             groups[group] = _summary(values, measure.kind)
         if groups["enrolled"]["n"] + groups["turned_away"]["n"] == 0:
             continue
-        limit = measure.limits or (measure.by_sex or {}).get("male")
+        limit = measure.limit()
         published = None if limit is None else {"value": limit.value, "low": limit.low, "high": limit.high, "source": limit.source}
         rows.append({"name": name, "label": measure.label, "unit": measure.unit, "kind": measure.kind, **groups, "published": published})
     return rows

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from planners.app.identity import hidden
 from planners.trials.job import Job, Row
 from planners.trials.population import parameters_of
 from planners.trials.trial import Trial
+from twin.case import load_case
+from twin.errors import InputError
 
 
 def enrolled(row: Row | None) -> bool:
@@ -98,8 +102,30 @@ class Enrolment:
 
 
 def located(job: Job, root: Path) -> Job:
-    """The job with the place of the cases, which is no part of its key: a folder that was moved is the same folder."""
+    """The job with the place of its case, which is no part of its key: a folder that was moved is the same folder.
+
+    Raises InputError for a case that is not there any more.
+    """
     if "case" not in job.spec:
         return job
-    spec: Mapping[str, Any] = {**job.spec, "root": str(root)}
+    place = places(root).get(job.spec["case"])
+    if place is None:
+        raise InputError(root, "case", f"{job.spec['case']} is not there any more", "put the cases of this trial back")
+    spec: Mapping[str, Any] = {**job.spec, "place": str(place)}
     return Job(job.key, job.kind, job.ordinal, spec, job.needs)
+
+
+@lru_cache(maxsize=4)
+def places(root: Path) -> Mapping[str, Path]:
+    """Case files below a folder (`*/case.toml`) by the name under which a trial shows them: no folder's, unless the case is virtual.
+
+    Raises InputError for a case that cannot be right, and for two hearts that are one.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(root.glob("*/case.toml")):
+        case = load_case(path)
+        name = path.parent.name if case.virtual else hidden(case).name
+        if name in found:
+            raise InputError(path, "segmentation", f"is that of {found[name]} too", "leave one of the two cases out")
+        found[name] = path
+    return found

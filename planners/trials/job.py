@@ -10,7 +10,7 @@ from typing import Any
 
 from twin.run import content_hash
 
-VERSION = "2"
+VERSION = "3"
 """Part of every key: raised when a job would give another answer to the same specification."""
 
 Row = Mapping[str, Any]

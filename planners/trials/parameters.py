@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from planners.virtual.statistics import LV_EDV_ML, LV_SPHERICITY, LV_WALL_MM, RV_EDV_ML
@@ -78,9 +78,17 @@ class Measure:
     limits: Param | None = None
     by_sex: Mapping[str, Param] | None = None
 
-    def limit(self, sex: str) -> Param | None:
-        """Published limits for a sex."""
-        return self.by_sex[sex] if self.by_sex else self.limits
+    def limit(self, sex: str | None = None) -> Param | None:
+        """Published limits for a sex; where it is not stated (or another), those of either."""
+        if self.by_sex is None:
+            return self.limits
+        return self.by_sex.get(sex or "") or _either(list(self.by_sex.values()))
+
+
+def _either(limits: Sequence[Param]) -> Param:
+    """From the lowest of all ends to the highest, about the mean of the values."""
+    mean = sum(p.value for p in limits) / len(limits)
+    return Param(mean, limits[0].unit, min(p.low for p in limits), max(p.high for p in limits), f"either sex: {limits[0].source}")
 
 
 _MEAN_WALL = {

@@ -124,7 +124,7 @@ def implausible(measured: Mapping[str, Any], population: Population) -> list[str
     """Names of measures outside what is plausible: the trial's own limits, else the published ones."""
     out = []
     for name, measure in MEASURES.items():
-        limit = measure.limit(str(measured.get("sex", "male")))
+        limit = measure.limit(measured.get("sex"))
         low, high = population.plausible.get(name, (limit.low, limit.high) if limit else (-np.inf, np.inf))
         value = measured.get(name)
         if measure.kind != "text" and value is not None and not low <= float(value) <= high:

@@ -22,6 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from meshing.sites import NAMES as SITES
 from planners.trials.executors import EXECUTORS, Execution
 from planners.trials.parameters import MEASURES, PARAMETERS
 from planners.trials.trial import FIDELITIES, OUTCOMES, Analysis, Arm, Endpoint, Population, Trial
@@ -34,7 +35,6 @@ Range = tuple[float, float]
 SCAR_SHIFT_MM = 5.0
 EDGE_MM = {"toy": 2.5, "quick": 2.5, "standard": 2.0}
 TOP = ("name", "title", "seed", "fidelity", "population", "pacing", "arm", "primary", "secondary", "analysis", "execution", "toy")
-SITES = (*(f"aha{k:02d}" for k in range(1, 18)), "rv_apex", "rv_outflow")
 TOY = ("sleep_s", "refuse", "kill")
 
 
@@ -129,13 +129,15 @@ def _population(table: Table, path: Path) -> Population:
 
 
 def _cases(table: Table, path: Path) -> dict[str, str]:
+    """Name of each case, and the hash of all its evidence."""
+    from planners.trials.design import places
     from twin.case import load_case
 
     folder = path.parent / os.path.expandvars(table.text("folder"))
-    found = sorted(folder.glob("*/case.toml"))
+    found = places(folder.resolve())
     if len(found) < 2:
         raise table.error("folder", f"{folder} holds {len(found)} cases (*/case.toml)", "name a folder with at least two")
-    return {p.parent.name: content_hash(load_case(p).inputs()) for p in found}
+    return {name: content_hash(load_case(place).inputs()) for name, place in found.items()}
 
 
 def _arms(top: Table) -> tuple[Arm, ...]:

@@ -108,11 +108,13 @@ def _case(spec: Row, folder: Path) -> tuple[Calibration, LabelVolume, dict[str, 
     from planners.app.evidence import gather
     from twin.case import load_case
 
-    case = load_case(Path(spec["root"]) / spec["case"] / "case.toml")
+    case = load_case(Path(spec["place"]))
     patient = gather(case, folder / "labels", lambda line: None)
     mesh = complete(mesh_heart(patient.labels.value, spec["edge_mm"]))
     calibration = calibrate(mesh, patient, case.tissue, spec["seed"], lambda line: None, case.virtual_infarct is not None)
-    sex = str(patient.record.value.get("sex", "male")) if patient.record else "male"
+    said = patient.record.value.get("sex") if patient.record else None
+    # of whom no record says it, it is not known: subgroups by sex leave them out, limits are those of either
+    sex = said if said in ("female", "male") else None
     return calibration, patient.labels.value, {"sex": sex, "territory": _territory(calibration.twin.mesh)}
 
 
