@@ -28,25 +28,22 @@ accept          = ["code", ...]: suspicious findings that the author of the case
 
 from __future__ import annotations
 
-import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from twin.case_plan import plan_request
+from twin.case_values import names_in, of_kind, positive, resolve
 from twin.errors import InputError
 from twin.io.eam import SURFACES
-from twin.io.positions import drawn_of, lines_of
-from twin.io.source import check_keys, did_you_mean, file_size, read_text
-from twin.mesh import REGIONS, WALLS
+from twin.io.positions import lines_of
+from twin.io.source import check_keys, did_you_mean, read_text
+from twin.mesh import REGIONS
 from twin.plan import PlanRequest
 from twin.records import clinical as clinical_table
 from twin.run import content_hash
-from twin.site_name import own_site
-from twin.units import quantity
 from twin.volume import LABELS
 
 AVOIDED = (
@@ -182,65 +179,18 @@ def _table(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
     return table
 
 
-def _is(value: object, kind: type, path: Path, key: str) -> Any:
-    """`value` if it is of the asked kind (an int also passes as float)."""
-    if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (kind, int) if kind is float else kind):
-        names = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
-        raise InputError(path, key, f"{value!r} is not {names[kind]}", f"write {names[kind]}")
-    return value
-
-
-def _names(value: object, path: Path, key: str, known: tuple[str, ...] | None = None) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InputError(path, key, f"{value!r} is not a list of names", 'write a list, for example ["lv_endo"]')
-    for item in value:
-        if known is not None and item not in known:
-            raise InputError(path, key, f"unknown name {item!r}", did_you_mean(item, known))
-    return tuple(value)
-
-
-def resolve(text: object, path: Path, key: str, folder: bool = False) -> Path:
-    """Path of an evidence file (or `folder`), relative to the case, environment variables expanded. Raises InputError if it is absent."""
-    given = str(_is(text, str, path, key))
-    expanded = os.path.expandvars(given)
-    if "$" in expanded:
-        variable = expanded[expanded.index("$") :].split("/")[0]
-        raise InputError(
-            path, key, f"{variable} is not set (in {given!r})", f"set {variable.strip('${}')} to the folder that holds the data"
-        )
-    full = path.parent / expanded
-    if folder and full.is_dir():
-        return full
-    try:
-        file_size(full)
-    except InputError as error:
-        raise InputError(path, key, f"{given}: {error.problem}", error.remedy) from None
-    return full
-
-
-def _positive(value: object, unit: str, path: Path, key: str, high: float, low: float = 0.0) -> float:
-    """A quantity above zero, at least `low` and at most `high`, in `unit`."""
-    number = quantity(value, unit, str(path), key)
-    if not (0 < number <= high and number >= low):
-        problem = "is negative" if number < 0 else "is outside its range"
-        raise InputError(
-            path, key, f"{value!r} {problem}", f"write a value {f'from {low:g}' if low else 'above 0 and up'} to {high:g} {unit}"
-        )
-    return number
-
-
 def _tissue(table: Mapping[str, Any], path: Path) -> dict[str, tuple[float, float]]:
     """Ranges by "region/quantity"."""
     out: dict[str, tuple[float, float]] = {}
     for region, entries in table.items():
-        check_keys(_is(entries, dict, path, f"tissue.{region}"), TISSUE, path, f"tissue.{region}")
+        check_keys(of_kind(entries, dict, path, f"tissue.{region}"), TISSUE, path, f"tissue.{region}")
         for key, value in entries.items():
             unit, inside, high = TISSUE[key]
             ends = value if isinstance(value, list) else [value, value]
             place = f"tissue.{region}.{key}"
             if len(ends) != 2:
                 raise InputError(path, place, f"{value!r}", "write one value, or [low, high]")
-            low, top = (_positive(end, unit, path, place, high) for end in ends)
+            low, top = (positive(end, unit, path, place, high) for end in ends)
             if low > top:
                 raise InputError(path, place, f"{value!r} is upside down", "write [low, high]")
             out[f"{region}/{inside}"] = (low, top)
@@ -249,105 +199,32 @@ def _tissue(table: Mapping[str, Any], path: Path) -> dict[str, tuple[float, floa
 
 def _mesh(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The [mesh] table: edges, and how regions are carried."""
-    given: dict[str, Any] = {"edge_mm": _positive(table.get("edge", 2.0), "mm", path, "mesh.edge", 10.0, 0.3)}
+    given: dict[str, Any] = {"edge_mm": positive(table.get("edge", 2.0), "mm", path, "mesh.edge", 10.0, 0.3)}
     if "edge_near_scar" in table:
-        given["edge_near_scar_mm"] = _positive(table["edge_near_scar"], "mm", path, "mesh.edge_near_scar", given["edge_mm"], 0.3)
+        given["edge_near_scar_mm"] = positive(table["edge_near_scar"], "mm", path, "mesh.edge_near_scar", given["edge_mm"], 0.3)
     if "near_scar" in table:
         if "edge_near_scar" not in table:
             raise InputError(path, "mesh.near_scar", "is given without mesh.edge_near_scar", 'add edge_near_scar = "1 mm"')
-        given["near_scar_mm"] = _positive(table["near_scar"], "mm", path, "mesh.near_scar", 50.0)
+        given["near_scar_mm"] = positive(table["near_scar"], "mm", path, "mesh.near_scar", 50.0)
     if "regions" in table:
-        regions = _is(table["regions"], str, path, "mesh.regions")
+        regions = of_kind(table["regions"], str, path, "mesh.regions")
         if regions not in CARRIED:
             raise InputError(path, "mesh.regions", f"{regions!r}", did_you_mean(regions, CARRIED))
         given["conforming"] = regions == "conforming"
     return given
 
 
-def _confirmation(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Whether monodomain is asked about the circuits, and about how many trains that induced nothing."""
-    given: dict[str, Any] = {}
-    if "confirm" in table:
-        given["confirm"] = _is(table["confirm"], bool, path, "plan.confirm")
-    if "confirm_negatives" in table:
-        number = _is(table["confirm_negatives"], int, path, "plan.confirm_negatives")
-        if not 0 <= number <= 1000:
-            raise InputError(path, "plan.confirm_negatives", f"{number} is out of range", "write 0 to 1000")
-        if number and not given.get("confirm"):
-            raise InputError(path, "plan.confirm_negatives", "is given, but nothing is confirmed", "add confirm = true")
-        given["confirm_negatives"] = number
-    return given
-
-
-def _sites(value: object, path: Path) -> tuple[str, ...]:
-    """Names of sites; one of the user's own, { name = "lead", at = [x, y, z] }, becomes name@x,y,z."""
-    out = []
-    for item in _is(value, list, path, "plan.sites"):
-        if isinstance(item, dict):
-            check_keys(item, ("name", "at"), path, "plan.sites")
-            name, at = item.get("name"), item.get("at")
-            if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name):
-                raise InputError(path, "plan.sites.name", f"{name!r} is no name", "write letters, digits and _ that begin with a letter")
-            if not isinstance(at, list) or len(at) != 3 or not all(isinstance(v, int | float) and abs(v) < 1e4 for v in at):
-                raise InputError(path, "plan.sites.at", f"{at!r} is no place", "write [x, y, z] in LPS mm")
-            out.append(own_site(name, at))
-        else:
-            out += _names([item], path, "plan.sites")
-    if len(set(out)) != len(out):
-        raise InputError(path, "plan.sites", "names one site twice", "name each once")
-    return tuple(out)
-
-
-def _request(table: Mapping[str, Any], path: Path) -> PlanRequest:
-    """The [plan] table as a PlanRequest; names of protocols, sites and strategies are checked by who owns them."""
-    given: dict[str, Any] = {}
-    if "protocol" in table:
-        given["protocol"] = _is(table["protocol"], str, path, "plan.protocol")
-    for key in ("strategies", "compare"):
-        if key in table:
-            given[key] = _names(table[key], path, f"plan.{key}")
-    if "sites" in table:
-        given["sites"] = _sites(table["sites"], path)
-    if "access" in table:
-        given["access"] = _names(table["access"], path, "plan.access", WALLS)
-    for key, inside, unit, high in (
-        ("max_volume", "max_volume_ml", "mL", 100.0),
-        ("lesion_radius", "lesion_radius_mm", "mm", 20.0),
-        ("lesion_depth", "lesion_depth_mm", "mm", 20.0),
-    ):
-        if key in table:
-            given[inside] = _positive(table[key], unit, path, f"plan.{key}", high)
-    for key, most in (("max_rounds", 20), ("posterior_samples", 1000)):
-        if key in table:
-            number = _is(table[key], int, path, f"plan.{key}")
-            if not 1 <= number <= most:
-                raise InputError(path, f"plan.{key}", f"{number} is out of range", f"write 1 to {most}")
-            given[key] = number
-    given |= _confirmation(table, path)
-    if "vote" in table:
-        given["vote"] = _is(table["vote"], bool, path, "plan.vote")
-    if "energy" in table:
-        given["energy"] = _is(table["energy"], dict, path, "plan.energy")
-        if both := {"lesion_radius", "lesion_depth"} & set(table):
-            raise InputError(path, f"plan.{min(both)}", "is given beside plan.energy", "keep one of them")
-    if "drawn" in table:
-        rows = [_is(row, dict, path, "plan.drawn") for row in _is(table["drawn"], list, path, "plan.drawn")]
-        find = partial(resolve, path=path, key="plan.drawn.file")
-        given["drawn"] = tuple(lesion for row in rows for lesion in drawn_of(row, path, find))
-    return PlanRequest(**given)
-
-
 def _clinical(rows: object, path: Path) -> tuple[dict[str, Any], ...]:
     """Recorded VTs: name, cycle_length_ms, ecg_path."""
     out: list[dict[str, Any]] = []
-    for k, row in enumerate(_is(rows, list, path, "clinical_vt")):
-        table = _is(row, dict, path, "clinical_vt")
+    for k, row in enumerate(of_kind(rows, list, path, "clinical_vt")):
+        table = of_kind(row, dict, path, "clinical_vt")
         check_keys(table, ("name", "cycle_length", "ecg"), path, "clinical_vt")
-        cycle = _positive(table["cycle_length"], "ms", path, "clinical_vt.cycle_length", 1000.0) if "cycle_length" in table else None
+        cycle = positive(table["cycle_length"], "ms", path, "clinical_vt.cycle_length", 1000.0) if "cycle_length" in table else None
         ecg = resolve(table["ecg"], path, "clinical_vt.ecg") if "ecg" in table else None
         if cycle is None and ecg is None:
             raise InputError(path, "clinical_vt", "has neither cycle_length nor ecg", "give at least one of them")
-        name = _is(table.get("name", f"clinical {k + 1}"), str, path, "clinical_vt.name")
+        name = of_kind(table.get("name", f"clinical {k + 1}"), str, path, "clinical_vt.name")
         if name in [vt["name"] for vt in out]:
             raise InputError(path, "clinical_vt.name", f"{name!r} is given twice", "give each recorded VT its own name")
         out.append({"name": name, "cycle_length_ms": cycle, "ecg_path": ecg})
@@ -357,9 +234,9 @@ def _clinical(rows: object, path: Path) -> tuple[dict[str, Any], ...]:
 def _labels(table: Mapping[str, Any], path: Path) -> dict[str, int] | None:
     if "labels" not in table:
         return None
-    entries = _is(table["labels"], dict, path, "segmentation.labels")
+    entries = of_kind(table["labels"], dict, path, "segmentation.labels")
     check_keys(entries, LABELS, path, "segmentation.labels")
-    values = [_is(value, int, path, f"segmentation.labels.{name}") for name, value in entries.items()]
+    values = [of_kind(value, int, path, f"segmentation.labels.{name}") for name, value in entries.items()]
     if len(set(values)) != len(values):
         raise InputError(path, "segmentation.labels", "two names have the same value", "give each name its own value")
     return dict(zip(entries, values, strict=True))
@@ -369,11 +246,11 @@ def _options(table: Mapping[str, Any], path: Path, section: str) -> dict[str, An
     """The keys of [eam] or [ecg] other than the file, checked."""
     flags = ("virtual", "normalised", "annotate", "warp")
     kinds: dict[str, type] = {"map": str, "surface": str, "rhythm": str, **dict.fromkeys(flags, bool)}
-    out = {key: _is(value, kinds[key], path, f"{section}.{key}") for key, value in table.items() if key in kinds}
+    out = {key: of_kind(value, kinds[key], path, f"{section}.{key}") for key, value in table.items() if key in kinds}
     if "surface" in out and out["surface"] not in SURFACES:
         raise InputError(path, f"{section}.surface", f"{out['surface']!r}", did_you_mean(out["surface"], SURFACES))
     if "fs_hz" in table:
-        out["fs_hz"] = _positive(table["fs_hz"], "Hz", path, f"{section}.fs_hz", 20_000.0)
+        out["fs_hz"] = positive(table["fs_hz"], "Hz", path, f"{section}.fs_hz", 20_000.0)
     return out
 
 
@@ -405,30 +282,30 @@ def load_case(path: str | Path) -> Case:
         for n in ("segmentation", "eam", "ecg", "record")
         if "file" in tables[n]
     }
-    expect = _is(raw.get("expect", {}), dict, path, "expect")
+    expect = of_kind(raw.get("expect", {}), dict, path, "expect")
     infarct = segmentation.get("virtual_infarct")
     return Case(
         path=path,
-        name=_is(patient.get("name", path.parent.resolve().name), str, path, "patient.name"),
+        name=of_kind(patient.get("name", path.parent.resolve().name), str, path, "patient.name"),
         labels_path=files.get("segmentation", network.get("image", path)),
-        virtual=_is(patient.get("virtual", False), bool, path, "patient.virtual"),
-        note=_is(patient.get("note", ""), str, path, "patient.note"),
+        virtual=of_kind(patient.get("virtual", False), bool, path, "patient.virtual"),
+        note=of_kind(patient.get("note", ""), str, path, "patient.note"),
         labels=_labels(segmentation, path),
-        virtual_infarct=None if infarct is None else _is(infarct, dict, path, "segmentation.virtual_infarct"),
+        virtual_infarct=None if infarct is None else of_kind(infarct, dict, path, "segmentation.virtual_infarct"),
         eam_path=files.get("eam"),
         ecg_path=files.get("ecg"),
         record_path=files.get("record"),
         image_paths={name: resolve(value, path, f"evidence.{name}", folder=True) for name, value in tables["evidence"].items()},
         options={name: _options(tables[name], path, name) for name in ("segmentation", "eam", "ecg")},
         **_mesh(tables["mesh"], path),
-        fuse_substrate=_is(tables["substrate"].get("fuse", False), bool, path, "substrate.fuse"),
+        fuse_substrate=of_kind(tables["substrate"].get("fuse", False), bool, path, "substrate.fuse"),
         tissue=_tissue(tables["tissue"], path),
         request=replace(
-            _request(tables["plan"], path),
+            plan_request(tables["plan"], path),
             avoid={name: lines_of(value, path, f"avoid.{name}") for name, value in tables["avoid"].items()},
         ),
         clinical=_clinical(raw.get("clinical_vt", []), path),
-        accept=_names(raw.get("accept", []), path, "accept"),
+        accept=names_in(raw.get("accept", []), path, "accept"),
         expect=expect,
         truth_path=resolve(expect["truth"], path, "expect.truth") if "truth" in expect else None,
         model_path=network.get("model"),
