@@ -13,6 +13,7 @@ They run the same stages as `vtwin plan` and leave the same folder: what one has
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -132,10 +133,11 @@ def plan(model: Model, request: PlanRequest | None = None, out: str | Path | Non
     folder = model.out if out is None else Path(out)
     if folder != model.out:
         _claim(case, folder, model.seed)
-        for name in ("mesh", "tissue"):
-            for stage in (model.out / "stages").glob(f"{name}-*"):
-                if not (folder / "stages" / stage.name).exists():
-                    shutil.copytree(stage, folder / "stages" / stage.name)
+        for stage in (path for name in ("mesh", "tissue") for path in (model.out / "stages").glob(f"{name}-*")):
+            if not (folder / "stages" / stage.name).exists():
+                partial = folder / "stages" / f".{stage.name}.{os.getpid()}"
+                shutil.copytree(stage, partial)
+                partial.rename(folder / "stages" / stage.name)
     plan_case(case, folder, _silent(), seed=model.seed)
     made = load_plan(folder)
     return Planned(made, load_mesh(folder, made), folder)

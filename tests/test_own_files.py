@@ -1,17 +1,20 @@
-"""Files of vtwin's own: whole or absent, damaged ones named or made anew, and what their content's hash stands for."""
+"""Nouns and their files: whole or absent, damaged ones named or made anew, and what cannot be refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from meshing.box import box_mesh
 from planners.finished import load_mesh, load_plan
 from twin.atomic import Damaged, read_npz, replaced, write_bytes, write_json, write_npz
 from twin.errors import InputError
 from twin.plan import Plan
 from twin.run import content_hash
 from twin.stages import Stages
+from twin.study import MappingStudy
 
 
 def names(folder: Path) -> list[str]:
@@ -104,3 +107,31 @@ def test_a_plan_without_its_mesh_is_one_line(tmp_path):
     assert json.loads((tmp_path / "plan.json").read_text())["targets"] == []
     with pytest.raises(InputError, match="is not there"):
         load_mesh(tmp_path, made)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: {"fibre": m.fibre[:, :2]}, "one value per tetrahedron"),
+        (lambda m: {"sheet": np.full_like(m.sheet, np.nan)}, "not finite"),
+        (lambda m: {"region": m.region[:-1]}, "one value per tetrahedron"),
+        (lambda m: {"tets": m.tets[:, :3]}, "shapes"),
+        (lambda m: {"tets": m.tets[:, [1, 0, 2, 3]]}, "inverted"),
+        (lambda m: {"surfaces": {"epi": np.array([[0, 1, m.n_points]], np.int32)}}, "surface epi"),
+        (lambda m: {"coordinates": {"apicobasal": np.zeros(3)}}, "coordinate apicobasal"),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_refused(change, says):
+    mesh = box_mesh((4.0, 4.0, 4.0), 2.0)
+    mesh.check()
+    with pytest.raises(InputError, match=says):
+        replace(mesh, **change(mesh)).check()
+
+
+def test_a_map_has_all_its_columns_or_none():
+    points, values = np.zeros((3, 3)), np.zeros(3)
+    study = MappingStudy("m", "a system", points, values, values, values, np.arange(3))
+    assert np.isnan(study.reference_ms).all()
+    assert study.recordings.read(2) is None
+    with pytest.raises(InputError, match="window_ms: has 2 entries for 3 points"):
+        replace(study, window_ms=np.zeros((2, 2)))

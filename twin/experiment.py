@@ -22,7 +22,9 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Stimulus:
-    """Current injected at nodes. start_ms holds every pulse of a train."""
+    """Current injected at nodes. start_ms holds every pulse of a train; duration and strength are those of the published slab benchmark
+    (Niederer et al., Philos Trans A 2011;369:4331).
+    """
 
     nodes: NDArray[np.int32]
     start_ms: tuple[float, ...]

@@ -89,15 +89,27 @@ class HeartMesh:
 
     def check(self, where: str = "mesh") -> None:
         """Raise InputError if indices, shapes, orientation or numbers are impossible."""
+        again = "write the mesh again"
+        if self.points_mm.shape != (self.n_points, 3) or self.tets.ndim != 2 or self.tets.shape[1] != 4:
+            raise InputError(where, "points, tets", f"have shapes {self.points_mm.shape} and {self.tets.shape}", again)
         if self.tets.size == 0 or self.tets.min() < 0 or self.tets.max() >= self.n_points:
-            raise InputError(where, "tets", "node numbers out of range", "write the mesh again")
+            raise InputError(where, "tets", "node numbers out of range", again)
         if not np.isfinite(self.points_mm).all():
-            raise InputError(where, "points", "coordinates are not finite", "write the mesh again")
+            raise InputError(where, "points", "coordinates are not finite", again)
         if (self.tet_volumes_mm3 <= 0).any():
             raise InputError(where, "tets", "inverted or flat tetrahedra", "orient them positively")
-        for name in ("region", "fibre", "sheet"):
-            if len(getattr(self, name)) != len(self.tets):
-                raise InputError(where, name, "one value per tetrahedron is needed", "write the mesh again")
+        for name, shape in (("region", ()), ("fibre", (3,)), ("sheet", (3,))):
+            values = getattr(self, name)
+            if values.shape != (len(self.tets), *shape):
+                raise InputError(where, name, "one value per tetrahedron is needed", again)
+            if not np.isfinite(values).all():
+                raise InputError(where, name, "values are not finite", again)
+        for name, triangles in self.surfaces.items():
+            if triangles.size and (triangles.min() < 0 or triangles.max() >= self.n_points):
+                raise InputError(where, f"surface {name}", "node numbers out of range", again)
+        for name, values in self.coordinates.items():
+            if values.shape != (self.n_points,):
+                raise InputError(where, f"coordinate {name}", "one value per node is needed", again)
 
     def save(self, path: Path) -> None:
         """Write everything to one .npz file, atomically."""

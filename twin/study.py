@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.errors import InputError
 from twin.io.surfaces import Surface
 from twin.patient import LEADS, Ecg, ElectroanatomicalMap
 
@@ -116,12 +117,16 @@ class MappingStudy:
     ari_ms: Array = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
+        """What was left out becomes NaN for every point; InputError for what is there, but not for every point."""
         n = len(self.points_mm)
         for name, empty in (("surface_mm", (n, 3)), ("reference_ms", (n,)), ("map_ms", (n,)), ("window_ms", (n, 2))):
-            if len(getattr(self, name)) != n:
+            if len(getattr(self, name)) == 0:
                 object.__setattr__(self, name, np.full(empty, np.nan))
-        if len(self.recordings) != n:
+        if len(self.recordings) == 0:
             object.__setattr__(self, "recordings", NoRecordings(n))
+        for name in ("lat_ms", "bipolar_mv", "unipolar_mv", "point_ids", "surface_mm", "reference_ms", "map_ms", "window_ms", "recordings"):
+            if len(getattr(self, name)) != n:
+                raise InputError(self.system, name, f"has {len(getattr(self, name))} entries for {n} points", "export the map again")
 
     def __len__(self) -> int:
         return len(self.points_mm)
