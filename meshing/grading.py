@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class Grading:
         fine = LATTICE_PER_EDGE * self.edge_mm
         growth = float(GROWTH)
         if (sizes := self.sizes) is not None:
-            return lambda points, radius: np.maximum(LATTICE_PER_EDGE * np.asarray(sizes(points), float) - growth * radius, fine)
+            return lambda points, radius: np.maximum(LATTICE_PER_EDGE * _smallest(sizes, points, radius), fine)
         tagged = labels.mask(*self.near)
         if not tagged.any():
             return None
@@ -64,6 +65,13 @@ class Grading:
             return fine + growth * np.maximum(out[:, 0] - radius - self.within_mm, 0.0)
 
         return wanted
+
+
+def _smallest(sizes: Sizes, points: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
+    """The least of a user's sizes at the centre of a cell and its corners, (n,) mm."""
+    corners = np.array(list(product((-1.0, 1.0), repeat=3))) * (radius / np.sqrt(3.0))
+    places = (points[:, None] + np.vstack([np.zeros(3), corners])).reshape(-1, 3)
+    return np.asarray(np.asarray(sizes(places), float).reshape(len(points), 9).min(axis=1))
 
 
 def stuff_graded(

@@ -65,7 +65,7 @@ def conform(
     for _ in range(CORRECTIONS):
         moved = fields.grown(step * _missing_mm(made, fields))
         trial = _cut_all(points, tets, surfaces, cell_mm, moved)
-        if _error_mm3(trial, fields) < _error_mm3(made, fields):
+        if _error(trial, fields) < _error(made, fields):
             made, fields = trial, moved
         else:
             step *= 0.5
@@ -76,9 +76,9 @@ def conform(
     return replace(made, points=points, moves=moves + last)
 
 
-def _error_mm3(made: Conforming, fields: RegionFields) -> float:
-    """Errors of the regions' volumes, summed."""
-    return float(np.abs(_volumes(made, fields) - fields.volumes_mm3)[1:].sum())
+def _error(made: Conforming, fields: RegionFields) -> float:
+    """Errors of the regions' volumes as shares of their labels', summed."""
+    return float(np.abs(_volumes(made, fields)[1:] / fields.volumes_mm3[1:] - 1.0).sum())
 
 
 def _volumes(made: Conforming, fields: RegionFields) -> NDArray[np.float64]:

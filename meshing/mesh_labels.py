@@ -108,7 +108,9 @@ def mesh_heart(
     quality["smoothing_moves"] = moves
     quality["rim_moves"] = rim_moves
     quality["repairs"] = repairs
-    if grading is not None:
+    if grading is not None and grading.reach(labels) is None:
+        quality["warnings"].append("a finer mesh near scar was asked for, but the labels have no scar: it is even")
+    elif grading is not None:
         quality |= _graded(points, tets, cell_mm, grading, levels)
     if heart.opening is None:
         quality["warnings"].append("the cavities are closed: there is no base")
@@ -222,11 +224,12 @@ class _Body:
     missed_mm: NDArray[np.float64]
     cell_mm: NDArray[np.float64]
     missed_cell_mm: NDArray[np.float64]
+    bubbles: int
 
     @property
     def defects(self) -> int:
-        """Holes, handles and pinches."""
-        return abs(self.shape.genus) + self.shape.pinched_edges + self.shape.pinched_nodes
+        """Holes, handles, pinches and closed surfaces that are no cavity."""
+        return abs(self.shape.genus) + self.shape.pinched_edges + self.shape.pinched_nodes + self.bubbles
 
 
 def _fill(heart: ImplicitHeart, stuffing: Stuffing, where: str) -> _Body:
@@ -243,8 +246,10 @@ def _fill(heart: ImplicitHeart, stuffing: Stuffing, where: str) -> _Body:
     shape = topology(triangles)
     if shape.open_edges:
         raise RunFailed(f"the surface of the mesh of {where} is open at {shape.open_edges} edges")
+    # with an opening every cavity's surface joins the outer one there
+    bubbles = max(shape.components - (1 if heart.opening is not None else len(heart.fields)), 0)
     removed, cell_mm = int((~keep).sum()), stuffed.cell_mm[used]
-    return _Body(points[used], tets, triangles, shape, removed, stuffed.missed_mm, cell_mm, stuffed.missed_cell_mm)
+    return _Body(points[used], tets, triangles, shape, removed, stuffed.missed_mm, cell_mm, stuffed.missed_cell_mm, bubbles)
 
 
 def _middle(points: NDArray[np.float64], nodes: tuple[int, ...]) -> NDArray[np.float64] | None:
