@@ -254,6 +254,23 @@ def _options(table: Mapping[str, Any], path: Path, section: str) -> dict[str, An
     return out
 
 
+def _files(tables: Mapping[str, Mapping[str, Any]], path: Path) -> dict[str, Path]:
+    """Files of evidence by section, and the image and model that may stand in place of a segmentation."""
+    segmentation = tables["segmentation"]
+    found = {
+        key: resolve(segmentation[key], path, f"segmentation.{key}", folder=key == "image")
+        for key in ("image", "model")
+        if key in segmentation
+    }
+    if "file" not in segmentation and len(found) < 2:
+        missing = "model" if "image" in found else "image" if "model" in found else "file"
+        raise InputError(path, f"segmentation.{missing}", "is missing", 'write file = "labels.nrrd", or an image and a model')
+    for name in ("segmentation", "eam", "ecg", "record"):
+        if "file" in tables[name]:
+            found[name] = resolve(tables[name]["file"], path, f"{name}.file", folder=name in ("segmentation", "eam", "ecg"))
+    return found
+
+
 def load_case(path: str | Path) -> Case:
     """Read and check a case file. Raises InputError naming file, key, problem and remedy; no evidence is read."""
     path = Path(path)
@@ -265,29 +282,17 @@ def load_case(path: str | Path) -> Case:
             raise InputError(path, "evidence.eam", "is given beside [eam]", "keep one of them")
         raw = {**raw, "eam": tables["evidence"].pop("eam")}
         tables["eam"] = _table(raw, "eam", path)
-    patient, segmentation = tables["patient"], tables["segmentation"]
-    network = {
-        key: resolve(segmentation[key], path, f"segmentation.{key}", folder=key == "image")
-        for key in ("image", "model")
-        if key in segmentation
-    }
-    if "file" not in segmentation and len(network) < 2:
-        missing = "model" if "image" in network else "image" if "model" in network else "file"
-        raise InputError(path, f"segmentation.{missing}", "is missing", 'write file = "labels.nrrd", or an image and a model')
     for name in ("eam", "ecg", "record"):
         if name in raw and "file" not in tables[name]:
             raise InputError(path, f"{name}.file", "is missing", f"name the file, or remove [{name}]")
-    files = {
-        n: resolve(tables[n]["file"], path, f"{n}.file", folder=n in ("segmentation", "eam", "ecg"))
-        for n in ("segmentation", "eam", "ecg", "record")
-        if "file" in tables[n]
-    }
+    patient, segmentation = tables["patient"], tables["segmentation"]
+    files = _files(tables, path)
     expect = of_kind(raw.get("expect", {}), dict, path, "expect")
     infarct = segmentation.get("virtual_infarct")
     return Case(
         path=path,
         name=of_kind(patient.get("name", path.parent.resolve().name), str, path, "patient.name"),
-        labels_path=files.get("segmentation", network.get("image", path)),
+        labels_path=files.get("segmentation", files.get("image", path)),
         virtual=of_kind(patient.get("virtual", False), bool, path, "patient.virtual"),
         note=of_kind(patient.get("note", ""), str, path, "patient.note"),
         labels=_labels(segmentation, path),
@@ -308,8 +313,8 @@ def load_case(path: str | Path) -> Case:
         accept=names_in(raw.get("accept", []), path, "accept"),
         expect=expect,
         truth_path=resolve(expect["truth"], path, "expect.truth") if "truth" in expect else None,
-        model_path=network.get("model"),
-        model_image_path=network.get("image"),
+        model_path=files.get("model"),
+        model_image_path=files.get("image"),
         clinical_facts=tables["clinical"] if "clinical" in raw else None,
         clinical_files={n: resolve(tables["clinical"][n], path, f"clinical.{n}") for n in clinical_table.FILES if n in tables["clinical"]},
     )

@@ -15,6 +15,8 @@ from typing import Any
 EXTRAS = {
     "ml": ("torch", "pip install 'vtwin[ml]' (segmentation and fusion networks)"),
     "dicom": ("pydicom", "pip install 'vtwin[dicom]' (DICOM images and segmentations)"),
+    "signals": ("py7zr", "pip install 'vtwin[signals]' (WFDB electrocardiograms, 7-Zip archives of mapping systems)"),
+    "tables": ("pyarrow", "pip install 'vtwin[tables]' (fusion models, tables of trials)"),
     "cluster": ("distributed", "pip install 'vtwin[cluster]' (cohorts on a cluster)"),
     "gpu": ("numba_cuda", "pip install 'vtwin[gpu]' (NVIDIA GPUs)"),
 }
