@@ -91,7 +91,7 @@ def _tried(lattice: Lattice, speeds_m_s: tuple[float, float], model: IonicModel,
     rows: list[tuple[float, float]] = []
     for gain in GAINS:
         found = on_lattice(lattice, speeds_m_s, scaled(model, gain), theta, [coupling for coupling, _ in goals])
-        rows.append((gain, min(speed / goal for speed, (_, goal) in zip(found, goals, strict=True))))
+        rows.append((gain, min(speed / goal if goal > 0.0 else 1.0 for speed, (_, goal) in zip(found, goals, strict=True))))
         if rows[-1][1] >= ENOUGH.value:
             break
     return np.array(rows)
