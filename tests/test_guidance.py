@@ -16,6 +16,7 @@ from planners.guidance.base import Base
 from planners.guidance.inputs import KINDS, read_points
 from planners.guidance.update import advance, placed
 from planners.guidance.watch import Session
+from planners.lesions.avoid import MARGIN
 from planners.lesions.energy import PRESETS
 from planners.pacing.trains import Answer
 from solvers.eikonal.restitution import load_tables
@@ -61,6 +62,17 @@ def test_a_gap_is_seen_and_closing_it_is_proposed(base):
     closed = advance(base, delivered(np.concatenate([shifted, rest])), Notes())
     assert closed.state["circuits"][0]["isthmus_closed"]
     assert not closed.state["inducible_by_repeated_trains"]
+
+
+def test_a_gap_is_not_closed_on_what_is_to_be_spared(base):
+    without = replace(base, plan=replace(base.plan, targets=[]))  # the isthmus conducts and no planned lesion is left for it
+    free = [p for t in advance(without, delivered([]), Notes()).plan.targets for p in t.positions_mm]
+    spared = replace(without, request=replace(ENDO, avoid={"phrenic_nerve": [[free[0]]]}))
+    found = [p for t in advance(spared, delivered([]), Notes()).plan.targets for p in t.positions_mm]
+    assert found
+    assert min(np.linalg.norm(np.subtract(p, free[0])) for p in found) >= MARGIN["phrenic_nerve"].value
+    there = advance(spared, delivered(free), Notes())
+    assert there.state["circuits"][0]["isthmus_closed"], "what was made there counts all the same"
 
 
 def test_lesions_in_the_map_frame_are_brought_to_the_mesh(base):

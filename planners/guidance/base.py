@@ -85,7 +85,9 @@ class Base:
     def with_calibration(self, calibration: Calibration) -> Base:
         """The same plan with other tissue; what depends on the mesh alone is not made again."""
         other = replace(self, twin=calibration.twin, calibration=calibration)
-        other.__dict__.update({name: value for name, value in self.__dict__.items() if name in ("maker", "channels", "protocol")})
+        other.__dict__.update(
+            {name: value for name, value in self.__dict__.items() if name in ("maker", "sparing", "channels", "protocol")}
+        )
         return other
 
     def of_sample(self, sample: int) -> Base:
@@ -111,8 +113,13 @@ class Base:
 
     @cached_property
     def maker(self) -> LesionMaker:
-        """Lesions to tetrahedra."""
+        """Delivered lesions to tetrahedra, wherever they were made."""
         return LesionMaker(self.twin.mesh)
+
+    @cached_property
+    def sparing(self) -> LesionMaker:
+        """The same for lesions that are proposed: none inside the margin of a structure that the plan spares."""
+        return LesionMaker(self.twin.mesh, self.request.avoid) if self.request.avoid else self.maker
 
     @cached_property
     def protocol(self) -> Protocol:

@@ -219,7 +219,7 @@ def _extra(base: Base, made: list[Target], left: list[Target], circuits: dict[st
     open_ = [c for name, (c, channel) in base.channels.items() if not circuits[name] and not separated(base.twin.mesh, channel, mask)]
     if not open_:
         return []
-    found = IsthmusTransection().propose(base.twin, open_, base.request, base.maker, [*made, *left])
+    found = IsthmusTransection().propose(base.twin, open_, base.request, base.sparing, [*made, *left])
     return [replace(t, id=f"G{k + 1}", why=f"gap: {t.why}") for k, t in enumerate(found)]
 
 
