@@ -24,6 +24,7 @@ from meshing.sites import conducting_nodes
 from planners.virtual.anatomy import Anatomy, labels
 from planners.virtual.infarct import InfarctSpec, IsthmusSpec, add_infarct
 from solvers.ecg import LeadField
+from solvers.eikonal.mesh import EikonalMesh
 from solvers.ionic import Cells, IonicModel, ionic_model
 from solvers.kernels.ionic import cache_directory
 from solvers.monodomain.correction import diffusion_of_speed_mm2_ms
@@ -40,7 +41,7 @@ from twin.volume import LABELS, LabelVolume
 Array = NDArray[np.float64]
 Nodes = NDArray[np.int32]
 
-VERSION = 3
+VERSION = 4
 MODEL, THETA = "mitchell_schaeffer", 0.5
 """Cells whose front is three times as long as that of ten Tusscher-Panfilov 2006, so that this mesh carries it: plane waves run within
 -4 and +1 % of what is asked for, whichever way lattice and fibres lie, and the tensors need no correction. With the detailed cell corrected
@@ -58,6 +59,7 @@ ELECTRODES_OFF_MM = 5.0
 FIBRES_OFF_DEG = 5.0
 FAR_MM = 6.0
 """Distance from the sites at which the measuring of velocities begins."""
+PASSAGE_STEPS, LEAST_PASSAGE_MS = 15, 2.0
 LEAD_MS = (-40.0, 560.0)
 APD_MS = 290.0
 
@@ -235,25 +237,62 @@ def _true_velocities(mesh: HeartMesh, arrival: Array, sites_mm: Array) -> dict[s
     """Velocity along and across the fibres (m/s) by region, measured in the simulated wave itself.
 
     Plane waves run at the velocities that were asked for; fronts that turn with the fibres of a thin wall do not, most of all on a coarse
-    mesh. The gradient of the activation time in a tetrahedron is its slowness s, and v_l^2 (s f)^2 + v_t^2 (s^2 - (s f)^2) = 1 is solved
-    for the two velocities by least squares with robust weights. No eikonal solver takes part.
+    mesh. Healthy muscle: from the slopes of the activation times. Border zone: from the times that the wave needs to pass it.
     """
-    out = {}
-    for region, names in (("healthy", ("healthy",)), ("border_zone", ("border_zone", "isthmus"))):
-        inside = mesh.in_region(*names) & np.isfinite(arrival[mesh.tets]).all(axis=1)
-        inside &= np.asarray(cKDTree(sites_mm).query(mesh.centroids_mm)[0]) > FAR_MM
-        grad, volume = gradients(mesh.points_mm, mesh.tets[inside])
-        slowness = np.einsum("mai,ma->mi", grad, arrival[mesh.tets[inside]])
-        along2 = np.einsum("mi,mi->m", slowness, mesh.fibre[inside]) ** 2
-        squares = np.stack([along2, np.maximum((slowness**2).sum(axis=1) - along2, 0.0)], axis=1)
-        weight = np.ones(len(squares))
-        for _ in range(30):
-            scaled = squares * (weight * np.sqrt(volume))[:, None]
-            speed2 = np.linalg.lstsq(scaled, weight * np.sqrt(volume), rcond=None)[0]
-            # where waves meet the slope is no slowness
-            weight = 1.0 / (1.0 + ((squares @ speed2 - 1.0) / 0.25) ** 2)
-        out[region] = [round(float(np.sqrt(max(v, 0.0))), 4) for v in speed2]
-    return out
+    far = np.asarray(cKDTree(sites_mm).query(mesh.centroids_mm)[0]) > FAR_MM
+    pairs = {"healthy": by_slopes(mesh, arrival, mesh.in_region("healthy") & far)}
+    border = mesh.in_region("border_zone", "isthmus")
+    pairs["border_zone"] = by_passage(mesh, arrival, border, by_slopes(mesh, arrival, border & far))
+    return {region: [round(float(v), 4) for v in pair] for region, pair in pairs.items()}
+
+
+def by_slopes(mesh: HeartMesh, arrival_ms: Array, inside: NDArray[np.bool_]) -> Array:
+    """Velocities (2,) m/s of the marked tetrahedra (m,) from the gradients of arrival (n,) ms; no eikonal solver takes part.
+
+    The gradient is the slowness s, and v_l^2 (s f)^2 + v_t^2 (s^2 - (s f)^2) = 1 is solved by least squares with robust weights. Right for
+    an even wave; where one halts and hurries, as in a rim, its mean is not the time that passing takes: in the rim of tuning seed 100 an
+    eikonal wave at these velocities is 1.6 ms early in the mean, and 3.3 ms where it is 2 mm deep.
+    """
+    inside = inside & np.isfinite(arrival_ms[mesh.tets]).all(axis=1)
+    grad, volume = gradients(mesh.points_mm, mesh.tets[inside])
+    slowness = np.einsum("mai,ma->mi", grad, arrival_ms[mesh.tets[inside]])
+    along2 = np.einsum("mi,mi->m", slowness, mesh.fibre[inside]) ** 2
+    squares = np.stack([along2, np.maximum((slowness**2).sum(axis=1) - along2, 0.0)], axis=1)
+    weight = np.ones(len(squares))
+    speed2: Array = np.zeros(2)
+    for _ in range(30):
+        scaled = squares * (weight * np.sqrt(volume))[:, None]
+        speed2 = np.asarray(np.linalg.lstsq(scaled, weight * np.sqrt(volume), rcond=None)[0], np.float64)
+        # where waves meet the slope is no slowness
+        weight = 1.0 / (1.0 + ((squares @ speed2 - 1.0) / 0.25) ** 2)
+    return np.asarray(np.sqrt(np.maximum(speed2, 0.0)), np.float64)
+
+
+def by_passage(mesh: HeartMesh, arrival_ms: Array, inside: NDArray[np.bool_], start: Array) -> Array:
+    """Velocities (2,) m/s at which an eikonal wave, let into the marked tetrahedra (m,) where and when the wave came, passes them alike.
+
+    Nodes that border on other conducting muscle have the wave's own times (n,) ms; those within are fitted (Gauss-Newton from `start`,
+    Cauchy weights). The velocity that a twin needs: it foretells when the wave is through.
+    """
+    inside = inside & np.isfinite(arrival_ms[mesh.tets]).all(axis=1)
+    touched, edge = np.zeros(mesh.n_points, bool), np.zeros(mesh.n_points, bool)
+    touched[mesh.tets[inside]] = True
+    edge[mesh.tets[mesh.conducting() & ~inside]] = True
+    entry, within = np.flatnonzero(touched & edge).astype(np.int32), np.flatnonzero(touched & ~edge)
+    solver = EikonalMesh(mesh.points_mm, mesh.tets, mesh.fibre, inside)
+    log_v, group = np.log(start), np.zeros(len(mesh.tets), np.int64)
+    for _ in range(PASSAGE_STEPS):
+        solved = solver.arrival(np.exp(log_v[0]), np.exp(log_v[1]), entry, arrival_ms[entry])
+        reached = within[np.isfinite(solved.time_ms[within])]
+        late = arrival_ms[reached] - solved.time_ms[reached]
+        columns = solved.tangent(group, 1)[reached]
+        noise = max(LEAST_PASSAGE_MS, 1.4826 * float(np.median(np.abs(late))))
+        weighted = columns / (1.0 + 0.25 * (late[:, None] / noise) ** 2)
+        change = np.linalg.solve(weighted.T @ columns + 1e-9 * np.eye(2), weighted.T @ late)
+        log_v = log_v + np.clip(change, -0.3, 0.3)
+        if np.abs(change).max() < 1e-3:
+            break
+    return np.asarray(np.exp(log_v), np.float64)
 
 
 def _site(mesh: HeartMesh, level: float, turn: float, depth: float) -> int:
