@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from planners.calibration import verify
 from planners.calibration.hidden import by_passage, by_slopes
 from tests.analytic_hearts import box
 from twin.mesh import HeartMesh
@@ -41,3 +43,31 @@ def test_of_a_wave_that_halts_and_hurries_the_passage_tells_how_long_it_takes(ri
     slopes = by_slopes(mesh, uneven, border)
     assert by_passage(mesh, uneven, border, slopes) == pytest.approx([ALONG, ACROSS], rel=0.08)
     assert (np.abs(slopes / [ALONG, ACROSS] - 1.0) > 0.2).all()
+
+
+def test_a_patient_is_examined_once_as_long_as_the_code_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"healthy/cv_longitudinal_m_s": (0.5, 0.52, 0.4, 0.6, True), "ecg/healthy/cv_longitudinal_m_s": (0.5, 0.7, 0.6, 0.8, False)}
+    found = verify.Found(9000, True, rows, (2.0, 3.5), 4.0, False, {"nodes": 10.0})
+    asked = []
+    monkeypatch.setenv("VTWIN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(verify, "hidden", lambda seed: seed)
+    monkeypatch.setattr(verify, "examined", lambda patient: asked.append(patient) or found)
+    assert verify.kept(9000) == found
+    assert verify.kept(9000) == found
+    assert asked == [9000]
+    monkeypatch.setattr(verify, "_sources", lambda: "other code")
+    verify.kept(9000)
+    assert asked == [9000, 9000]
+
+
+def test_records_count_what_lies_inside_its_interval() -> None:
+    rows = {"healthy/cv_longitudinal_m_s": (0.5, 0.52, 0.4, 0.6, True), "ecg/healthy/cv_longitudinal_m_s": (0.5, 0.7, 0.6, 0.8, False)}
+    two_starts = verify.Found(2, False, {}, (2.0, 9.0), None, True, {})
+    records = {r["name"]: r for r in verify.summed_up([verify.Found(1, True, rows, (2.0, 9.0), 14.0, True, {}), two_starts])}
+    assert records["calibration/velocity/error"]["value"] == pytest.approx(4.0)
+    assert records["calibration/velocity/coverage"]["value"] == 100.0
+    assert records["calibration/ecg_velocity/coverage"]["value"] == 0.0
+    assert not records["calibration/ecg_velocity/coverage"]["passed"]
+    assert records["calibration/site/map"]["value"] == pytest.approx(5.5)
+    assert records["calibration/site/ecg_called_known"]["value"] == 14.0
+    assert records["calibration/site/ecg_known_honest"]["value"] == 50.0
