@@ -200,6 +200,30 @@ def test_an_output_folder_holds_one_run(tmp_path: Path) -> None:
         claim(tmp_path / "mine", {"seed": 1}, fresh=True)
 
 
+def test_an_output_folder_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    claim(tmp_path / "out", {"seed": 1})
+    (tmp_path / "out" / "stages").mkdir()
+    finish(tmp_path / "out", {"seed": 1}, {})
+    claim(tmp_path / "out", {"seed": 2}, fresh=True)
+    assert (tmp_path / "out").is_symlink()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["run.json"]
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="is a link to what is not there"):
+        claim(tmp_path / "gone", {"seed": 1})
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_one_line() -> None:
+    for command in ("doctor", "--help"):
+        with open("/dev/full", "w") as full:
+            call = [sys.executable, "-c", "from planners.app.cli import main; main()", command]
+            done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 1
+        assert done.stderr == "vtwin: output: no space left on device; make room and run the same command again: it resumes\n"
+
+
 def test_explain_finds_the_nearest_source() -> None:
     plan = {
         "outcome": {"interval": [0.5, 1.0]},

@@ -37,6 +37,10 @@ def replaced(path: Path, ending: str = ".tmp") -> Iterator[Path]:
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # people know the file by its own name
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -57,10 +57,14 @@ def run(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.filename is None or error.errno not in _OF_THE_USER:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error.errno not in _OF_THE_USER or (error.filename is None and not full):
             raise
-        sys.stderr.write(f"vtwin: {error.filename}: {(error.strerror or 'cannot be used').lower()}; {_OF_THE_USER[error.errno]}\n")
-        return 1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2
+        place = "output" if error.filename is None else error.filename
+        if error.filename is None:  # what standard output still holds would fail once more at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"vtwin: {place}: {(error.strerror or 'cannot be used').lower()}; {_OF_THE_USER[error.errno]}\n")
+        return 1 if full else 2
     except Exception as error:
         # click's own complaints about the call (unknown option, missing argument) carry an exit code and a message
         if hasattr(error, "format_message") and type(error).__name__ == "NoArgsIsHelpError":

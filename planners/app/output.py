@@ -20,6 +20,8 @@ def check(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
 
     Raises InputError if the folder holds another run or files that are not vtwin's, or cannot be made.
     """
+    if out.is_symlink() and not out.exists():
+        raise InputError("command line", "-o", f"{out} is a link to what is not there", "make its target, or name another folder")
     above = next(p for p in (out, *out.absolute().parents) if p.exists())
     if not above.is_dir():
         raise InputError("command line", "-o", f"{above} is a file", "name a folder")
@@ -49,7 +51,9 @@ def claim(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
     if check(out, identity, fresh):
         return True
     if out.exists():
-        shutil.rmtree(out)
+        # the folder itself stays: it may be a link, a mounted disk, or where the user stands
+        for entry in out.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     write_json(out / RECORD, {"identity": json.loads(dumps(identity)), "status": "running"})
     return False
 
