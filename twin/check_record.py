@@ -15,5 +15,5 @@ def checked(name: str, value: float, unit: str, reference: float, tolerance: flo
 
 
 def timed(name: str, value: float, unit: str, reference: float) -> dict[str, Any]:
-    """A cost beside a reference in the same unit and run; `ratio`: how many times the reference costs as much."""
+    """A cost beside a reference in the same unit and run; `ratio`: how many times as much the reference costs (1 where the cost is 0)."""
     return {"name": name, "value": value, "unit": unit, "reference": reference, "ratio": reference / value if value else 1.0}

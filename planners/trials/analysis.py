@@ -45,6 +45,7 @@ def analyse(table: Table, trial: Trial) -> dict[str, Any]:
     for found, adjusted in zip(tested, holm([e["p"] for e in tested]) if tested else []):
         found["p_holm"] = float(adjusted)
     looks = looks_of(data, trial)
+    primary |= _at_looks(primary, looks, trial)
     return {
         "headline": _headline(primary, trial, looks),
         "flow": _flow(data, trial),
@@ -148,6 +149,14 @@ def looks_of(data: Outcomes, trial: Trial) -> list[dict[str, Any]]:
             z = _statistic(data.head(count), trial)
             out.append({"share": share, "twins": count, "z": z, "boundary": float(limit), "crossed": bool(abs(z) >= limit)})
     return out
+
+
+def _at_looks(primary: Mapping[str, Any], looks: Sequence[Mapping[str, Any]], trial: Trial) -> dict[str, Any]:
+    """With several looks, superiority is met where the last look crosses its boundary the right way: alpha is spent over all of them."""
+    if len(trial.analysis.looks) < 2 or trial.primary.test != "superiority" or "met" not in primary:
+        return {}
+    better = -1.0 if OUTCOMES[trial.primary.outcome].better == "lower" else 1.0
+    return {"met": bool(looks) and looks[-1]["crossed"] and better * looks[-1]["z"] > 0.0}
 
 
 def look_crossed(table: Table, trial: Trial, look: int) -> bool:

@@ -45,15 +45,15 @@ def records(jobs: int = JOBS, rows: int = ROWS) -> list[dict[str, Any]]:
     plain = _pool_ms(min(jobs, 2000))
     out = []
     for name in ("in_process", "processes"):
-        ms, grown = overhead(name, jobs)
+        ms, grown, before = overhead(name, jobs)
         out.append(timed(f"trials/overhead/{name}", ms, "ms per empty job", plain))
         if name == "in_process":
-            out.append(timed("trials/memory", grown, f"MB more after {jobs} jobs than after a tenth of them", grown))
+            out.append(timed("trials/memory", grown, f"MB more after {jobs} jobs than after a tenth of them", before))
     return [*out, _opening(rows)]
 
 
-def overhead(name: str, jobs: int) -> tuple[float, float]:
-    """Milliseconds per empty job, workers warm, and MB by which this process grew over the last nine tenths of them."""
+def overhead(name: str, jobs: int) -> tuple[float, float, float]:
+    """Milliseconds per empty job, workers warm, MB by which this process grew over the last nine tenths of them, and MB that it had."""
     with tempfile.TemporaryDirectory() as folder:
         execution = Execution(executor=name, workers=2 if name == "processes" else 1)
         table, _ = open_table(Path(folder) / "jobs.sqlite")
@@ -67,7 +67,7 @@ def overhead(name: str, jobs: int) -> tuple[float, float]:
         finally:
             workers.close()
             table.close()
-    return 1e3 * seconds / progress.computed, _peak_mb() - before
+    return 1e3 * seconds / progress.computed, _peak_mb() - before, before
 
 
 def _peak_mb() -> float:

@@ -39,7 +39,7 @@ HEALTHY = Param(
     0.60, "m/s", 0.48, 0.72, "0.5-0.7 m/s in human ventricles, Durrer 1970; Taggart 2000; two standard deviations 0.12 (chosen here)"
 )
 ANISOTROPY = Param(2.4, "1", 1.9, 3.0, "along over across 2-3, Roberts 1979; Caldwell 2009")
-BORDER = Param(0.28, "m/s", 0.14, 0.50, "surviving tissue in healed infarct conducts at 0.1-0.5 m/s, de Bakker 1993; design/clinical.md")
+BORDER = Param(0.28, "m/s", 0.14, 0.50, "surviving tissue in healed infarct conducts at 0.1-0.5 m/s, de Bakker 1993")
 BORDER_ANISOTROPY = Param(2.6, "1", 2.0, 4.0, "coupling across falls more than along, Yao 2003; the range is chosen here")
 
 PARAMETERS = (
