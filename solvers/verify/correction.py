@@ -33,7 +33,14 @@ SPEED_L = Param(0.6, "m/s", 0.4, 0.8, "chosen here: healthy ventricle, along the
 SPEED_T = Param(0.22, "m/s", 0.15, 0.4, "chosen here: healthy ventricle, across the fibres")
 SICK = (0.285, 0.163)
 """Along and across the fibres, m/s: border zone as the demo's calibration finds it."""
-PREMATURE = Param(0.05, "1", 0.02, 0.1, "chosen here: slowing of a premature wave on the lattice over that of the continuum, less 1")
+PREMATURE = Param(
+    0.15,
+    "1",
+    0.05,
+    0.2,
+    "chosen here: slowing of a premature wave on the lattice over that of the continuum, less 1: the worse of one 75 ms after rest "
+    "begins and of the earliest that the continuum carries, of which one in eight may be blocked",
+)
 HELD_OUT = 40
 """Random fibre directions; the ring about each is turned against that of the fit."""
 
