@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -212,6 +213,21 @@ def test_an_output_folder_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InputError, match="is a link to what is not there"):
         claim(tmp_path / "gone", {"seed": 1})
+
+
+def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    claim(tmp_path / "out", {"seed": 1})
+    other = os.open(tmp_path / "out", os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finish(tmp_path / "out", {"seed": 1}, {})
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with pytest.raises(InputError, match="another vtwin is at work"):
+        claim(tmp_path / "out", {"seed": 1})
+    os.close(other)
+    assert claim(tmp_path / "out", {"seed": 1}) is True
+    finish(tmp_path / "out", {"seed": 1}, {})
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

@@ -13,6 +13,8 @@ from twin.atomic import dumps, write_json
 from twin.errors import InputError
 
 RECORD = "run.json"
+_HELD: dict[Path, int] = {}
+"""Folders that this process works in, with the descriptor whose lock says so."""
 
 
 def check(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
@@ -47,7 +49,13 @@ def check(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
 
 
 def claim(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
-    """Take a folder for a run described by `identity`, as `check` allows; True if the same run was here before (it resumes)."""
+    """Take a folder for a run described by `identity`, as `check` allows; True if the same run was here before (it resumes).
+
+    It is this process's until `finish`. Raises InputError as `check` does, and where another process works in it.
+    """
+    check(out, identity, fresh)
+    _hold(out)
+    # once more: another process may have been at work in it a moment ago
     if check(out, identity, fresh):
         return True
     if out.exists():
@@ -58,9 +66,35 @@ def claim(out: Path, identity: Mapping[str, Any], fresh: bool = False) -> bool:
     return False
 
 
+def _hold(out: Path) -> None:
+    """Lock the folder itself, so that nothing is left behind however the process ends."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    place = out.resolve()
+    if place in _HELD:
+        return
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        problem = f"another vtwin is at work in {out}"
+        raise InputError("command line", "-o", problem, "wait until it has finished, or name another folder") from None
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return
+    _HELD[place] = handle
+
+
 def finish(out: Path, identity: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    """Write the finished run record."""
+    """Write the finished run record, and let the folder go."""
     write_json(out / RECORD, {"identity": identity, "status": "done", **record})
+    handle = _HELD.pop(out.resolve(), None)
+    if handle is not None:
+        os.close(handle)
 
 
 def finished(out: Path) -> dict[str, Any] | None:
