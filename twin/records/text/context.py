@@ -55,14 +55,16 @@ def _scope(trigger: str, ends: str) -> _Scope:
 
 
 _VERBS = (
-    r"\b(?:is|are|was|were|remains?|show(?:s|ed)?|reveal\w*|demonstrat\w*|has|presents?|presented|underwent|treated|develop\w*|suffer\w*)\b"
+    r"\b(?:is|are|was|were|remains?|show(?:s|ed)?|reveal\w*|demonstrat\w*|has|presents?|presented|underwent|treated"
+    r"|develop\w*|suffer\w*)\b"
 )
 _ABSENT_PRE = _scope(
     r"\b(?:no(?! (?:change|increase|decrease|longer|doubt|progress\w*)\b)|not? (?:have|has|had|show|shown"
     r"|demonstrate|meet criteria for|suggest|identified as)|without|den(?:y|ies|ied|ying)|"
     r"negative for|free (?:of|from)|absence of|never (?:had|has|experienced|developed)?|neither|nor|ruled out (?:for"
     r"|an? )?|excluded?s? (?=an? )|lack of|none of|nil|declin\w+|refus\w+|"
-    r"rather than|as opposed to|(?<!or )not(?: an?)?(?: known)?(?= ?$)|"
+    r"rather than|as opposed to|nothing (?:to suggest|suggestive of|suggesting)|(?<=, )not (?:[\w-]+ ){0,2}(?=$)"
+    r"|(?<!or )not(?: an?)?(?: known)?(?= ?$)|"
     r"did not (?:have|show|reveal|demonstrate|identify)|does not (?:have|show|meet criteria for)|has not (?:had"
     r"|developed)|no (?:evidence|history|signs?|features?|suggestion|documentation|recurrence|further|known) (?:of"
     r"|for)?)(?!\w)",
@@ -74,10 +76,12 @@ _ABSENT_POST = re.compile(
     r"|was|were|has been|have been|had been)\s+)?(?:now\s+|also\s+|considered\s+|thought\s+|felt\s+|deemed\s+"
     r"|very\s+|reliably\s+|formally\s+)*"
     r"(?:absent|not (?:seen|identified|detected|present|demonstrated|observed|found|evident|inducible|induced"
-    r"|noted|confirmed|documented|visible|visuali[sz]ed|shown|suspected|likely|in place|in situ|fitted|implanted)|no longer inducible|(?<!be )excluded|(?<!be )ruled out"
+    r"|noted|confirmed|documented|visible|visuali[sz]ed|shown|suspected|likely|in place|in situ|fitted|implanted)"
+    r"|no longer inducible|(?<!be )excluded|(?<!be )ruled out"
     r"|"
     r"(?:highly |very |less )?unlikely|less likely|negative|denied|non-?inducible)\b"
-    r"|\s*burden(?: of| is| was)?\s*[:=]?\s*(?:0(?!\.\d)|nil|none|zero)\b|\s*[:=]\s*(?:no\b|none\b|nil\b|negative\b|absent\b|denied\b|not seen\b)|\s*\(\s*(?:-|–|no|none|negative)\s*\)|-free\b",
+    r"|\s*burden(?: of| is| was)?\s*[:=]?\s*(?:0(?!\.\d)|nil|none|zero)\b|\s*[:=]\s*(?:no\b|none\b|nil\b|negative\b"
+    r"|absent\b|denied\b|not seen\b)|\s*\(\s*(?:-|–|no|none|negative)\s*\)|-free\b",
     _I,
 )
 _POSSIBLE_PRE = _scope(
@@ -101,7 +105,7 @@ _POSSIBLE_POST = re.compile(
     r"|were|be|been|felt|thought|considered|judged) (?:to be )?(?:strongly |also |more |most )*"
     r"(?:suspected|possible|probable|likely|questionable|equivocal|uncertain|queried)|is (?:in|on) the differential"
     r"|remains? (?:a possibility|possible|in the differential|uncertain)|in question|versus|vs)(?!\w)|\b(?:likely"
-    r"|probable|possible|suspected|questionable)\s*$|\s*\(\s*\?\s*\)|\s*\?(?=\s|$)",
+    r"|probable|possible|suspected|questionable)\s*$|\s*\(\s*(?:\?|probable|possible|likely|suspected|presumed|query)\s*\)|\s*\?(?=\s|$)",
     _I,
 )
 _HYPOTHETICAL_PRE = _scope(
@@ -115,7 +119,8 @@ _OCCUR = re.compile(r"\s+(?:\w+ ){0,3}(?:occur|recur|develop|happen|persist|aris
 _PLAN = re.compile(
     r"\b(?:would be|plan(?:s|ned|ning)?|schedul\w+|recommend\w*|advis\w+|consider(?:ed|ing|ation)?|candidate for"
     r"|candidacy|referr(?:ed|al) (?:\w+ )?for|listed for|await\w*|indicat(?:ed|ion for)|discuss\w*|offer\w*"
-    r"|propos\w*|to undergo|deci\w+ (?:on|about|whether|regarding|for)|"
+    r"|propos\w*|to undergo|to be (?:implanted|fitted|inserted|performed|arranged|done|booked)|wish(?:es|ed)|wants?"
+    r"|keen (?:for|on)|deci\w+ (?:on|about|whether|regarding|for)|"
     r"will (?:undergo|have|be|need|require)|eligib\w+|evaluation for|work-?up for|booked for|upgrade to"
     r"|may (?:need|require|be)|might (?:need|be)|should (?:be|undergo|have|receive)|need for|potential)\b",
     _I,
@@ -124,7 +129,8 @@ _CONDITION = re.compile(r"\s+(?:if|in case|only if|once|should|unless|when|regar
 _BOX = re.compile(r"\s*(?:\[\s*\]|[☐])\s*")
 _ANSWER_NO = re.compile(r"\s*\?\s*(?:A(?:nswer)?\s*[:.]\s*)?(?:no|none|nil|never|nope|not|den(?:y|ies|ied))\b", _I)
 _IMPLANTED = re.compile(
-    r"\b(?:in situ|in place|(?<!be )implanted|interrogat\w*|shocks?|(?<!before )(?<!at )(?<!on )(?<!to )discharges?|carrier|recipient|bearer"
+    r"\b(?:in situ|in place|(?<!be )implanted|interrogat\w*|shocks?|(?<!before )(?<!at )(?<!on )(?<!to )discharges?"
+    r"|carrier|recipient|bearer"
     r"|paced|since|check|follow-?up|generator|lead)\b",
     _I,
 )
@@ -139,12 +145,19 @@ _HISTORY_OF = _scope(
     r"\b(?:now|currently|today|presents?|presented|presenting|admitted|referred|is|are|shows?|new|recurrent|ongoing)\b|;",
 )
 _PREVIOUS = _scope(
-    r"(?<!no )\b(?:previous(?:ly)?|prior(?! to)|(?<!year-)(?<!years )(?<!year )(?<!-)old|remote|former|earlier|past|healed|post)(?![-\w])",
+    r"(?<!no )\b(?:previous(?:ly)?|prior(?! to)|(?<!year-)(?<!years )(?<!year )(?<!-)old|remote|former|earlier|past"
+    r"|healed|post)(?![-\w])",
     r",|;|\b(?:now|currently|today|with|is|are|presents?|presented|new|recurrent)\b",
 )
 _UNDERWENT = _scope(r"\b(?:underwent|had undergone|has undergone)\b", r"[,;]|\b(?:today|now)\b")
-_SINCE = re.compile(r"\bsince\s+(?:(?:his|her|the|an?|that|this|last|first|second|third|latest|previous|index|VT|VF|repeat|redo)\s+){0,3}$", _I)
-_AFTER = re.compile(r"\b(?:after|following)\s+(?:(?:his|her|the|an?|last|first|second|third|latest|index|VT|VF|repeat|redo)\s+){1,3}$", _I)
+_SINCE = re.compile(
+    r"\bsince\s+(?:(?:his|her|the|an?|that|this|last|first|second|third|latest|previous|index|VT|VF|repeat|redo)\s+){0,3}$", _I
+)
+_AFTER = re.compile(
+    r"\b(?:after|following)\s+(?:(?:his|her|the|an?|last|first|second|third|latest|index|VT|VF|repeat"
+    r"|redo)\s+){1,3}$",
+    _I,
+)
 _DATE = re.compile(
     r"\b(?:in|on|of|since|during)?\s*(?:early |late |mid-?)?(?:(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct"
     r"|nov|dec)\w*\.?\s+)?(?:19|20)\d\d\b|"
@@ -214,7 +227,7 @@ def _doubt(before: str, after: str, concept: str) -> str | None:
         return "hypothetical"
     if (
         concept in TREATMENTS
-        and not _IMPLANTED.search(before[-25:] + "#" + after[:40])
+        and not _IMPLANTED.search(before[-32:] + "#" + after[:40])
         and (_open_plan(before) or _near(_PLAN, after, 60, verbs=True))
     ):
         return "hypothetical"

@@ -15,14 +15,18 @@ _CM = r"(?:cardiomyopathy|cardiomyopathies|\bCM\b)"
 
 # (?-i:...) keeps abbreviations case-sensitive where the small word means something else
 _PATTERNS: dict[str, str] = {
-    "nsvt": r"\bNSVTs?\b|\bnon-?\s?sustained\s+(?=(?:or|and|nor)\s+sustained\b)|\bnon-?\s?sustained\s+(?:(?:monomorphic|polymorphic)\s+)?(?:VT\b|ventricular tachycardias?)",
+    "nsvt": r"\bNSVTs?\b|\bnon-?\s?sustained\s+(?=(?:or|and|nor)\s+sustained\b)|\bnon-?\s?sustained\s+(?:(?:monomorphic"
+    r"|polymorphic)\s+)?(?:VT\b|ventricular tachycardias?)",
     "electrical_storm": r"\b(?:electrical|VT|VF|arrhythmi[ac]c?|ventricular tachycardia|ventricular)\s+storms?\b",
     "vt": r"(?-i:\bs?m?p?VTs?\b)|\bventricular tachycardias?\b|(?<!non-)(?<!non )\bsustained\s+(?=(?:or|and|nor)\s+non-?\s?sustained\b)",
     "vf": r"(?-i:\bVF\b)|\bventricular fibrillation\b|\bv-?fib\b",
-    "syncope": r"(?<!near-)(?<!near )(?<!pre-)(?<!pre )\bsyncop(?:e|es|al)\b|\bblack-?outs?\b|(?-i:\bT?LOC\b)|\b(?:transient )?loss of consciousness\b"
+    "syncope": r"(?<!near-)(?<!near )(?<!pre-)(?<!pre )\bsyncop(?:e|es|al)\b|\bblack-?outs?\b|(?-i:\bT?LOC\b)"
+    r"|\b(?:transient )?loss of consciousness\b"
     r"|\bfainted\b",
-    "cardiac_arrest": r"\bcardiac arrests?\b|\bOHCA\b|\baborted (?:sudden (?:cardiac )?death|SCD)\b|\bVF[- ]arrests?\b|\bresuscitated\b|(?-i:\bROSC\b)|\bbystander CPR\b",
-    "scd": r"\bsudden (?:unexplained |unexpected )?(?:cardiac )?deaths?\b|(?-i:\bSCD\b)|\bdied suddenly\b|\bdropped dead\b|\bsudden arrhythmic death\b",
+    "cardiac_arrest": r"\bcardiac arrests?\b|\bOHCA\b|\baborted (?:sudden (?:cardiac )?death|SCD)\b|\bVF[- ]arrests?\b"
+    r"|\bresuscitated\b|(?-i:\bROSC\b)|\bbystander CPR\b",
+    "scd": r"\bsudden (?:unexplained |unexpected )?(?:cardiac )?deaths?\b|(?-i:\bSCD\b)|\bdied suddenly\b"
+    r"|\bdropped dead\b|\bsudden arrhythmic death\b",
     "af": r"(?-i:\bP?AF\b)|\ba-?fib\b|\batrial fibrillation\b",
     "mi": r"(?-i:\b[AN]?MIs?\b)|\b(?:N?STEMI)\b|\bmyocardial infarct(?:ion|ions|s)?\b|\bheart attacks?\b|\binfarct(?:ion"
     r"|ions|s)?\b|\bpost-?\s?MI\b",
@@ -31,7 +35,7 @@ _PATTERNS: dict[str, str] = {
     "scar": r"\bscar(?:s|red|ring)?\b|(?-i:\bLGE\b)|\b(?:late|delayed)\s+(?:gadolinium\s+)?(?:hyper-?)?enhancement\b"
     r"|\bfibrosis\b|\bhyper-?enhancement\b"
     r"|\blate-?enhancing\b|(?<!contrast )\benhancement\b",
-    "lv_thrombus": r"\bthromb(?:us|i)\b|\b(?:LV|apical|mural)\s+clots?\b",
+    "lv_thrombus": r"\bthromb(?:us|i)\b|(?<!LAA )(?<!LA )(?<!appendage )(?<!atrial )(?<!blood )\bclots?\b",
     "lv_aneurysm": r"\b(?<!pseudo)aneurysms?\b|\baneurysmal\b",
     "pericardial_effusion": r"\bpericardial (?:effusions?|fluid)\b|(?<!pleural )\beffusion\b",
     "icd": r"(?-i:\b[SE]?V?-?ICDs?\b)|\bCRT-?D\b|\bdefibrillators?\b|\bcardioverter[- ]defibrillators?\b",
@@ -73,6 +77,10 @@ _INSIDE: tuple[tuple[str, frozenset[str]], ...] = (
     (r"\bsupraventricular tachycardias?|\bSVTs?\b", frozenset({"vt"})),
     (r"\b(?:pulmonary|portal|intracranial|ocular|pulmonary arterial) hypertension", frozenset({"hypertension"})),
     (r"\b(?:pulmonary|cystic|hepatic|liver|lung|retroperitoneal) fibrosis", frozenset({"scar"})),
+    (
+        r"\b(?:remaining|other|rest of the)\b[^.;]{0,40}\b(?:without|no|free of) (?:\w+ )?(?:LGE|enhancement|scar\w*|fibrosis)\b",
+        frozenset({"scar"}),
+    ),
     (r"\b(?:surgical|sternotomy|wound|thoracotomy|abdominal|skin|keloid) scar\w*", frozenset({"scar"})),
     (
         r"\b(?:LGE|late (?:gadolinium )?enhancement)[- ](?:imaging|images?|protocol|sequences?|CMR|MRI|acquisitions?"

@@ -55,8 +55,10 @@ _SPARED = re.compile(
     r"|normal(?:ly)?(?! limits)|unaffected|viable|free of|without|no|not)\b[^,;.]*$",
     _I,
 )
+_SPARED_AFTER = re.compile(r"\s*:\s*(?:normal|no\b|none|nil|viable|spared|0\s*%)", _I)
 _CONTINUES = re.compile(
-    r"^\s*(?:it|this|these|they|both|involving|involves|located|affected|distribution|segments|extent|the latter|which)\b", _I
+    r"^\s*(?:it|this|these|they|both|involving|involves|located|affected|distribution|segments|extent|the latter|which|segments?\s+\d+)\b",
+    _I,
 )
 _ALL_LEVELS = frozenset(("basal", "mid", "apical"))
 
@@ -82,7 +84,7 @@ def find(text: str, sentences: list[tuple[int, int]]) -> Iterator[tuple[str, Gro
         if not words and last and groups and _CONTINUES.match(text[start:end]):
             words = [(last[1], last[0])]
         for group in groups:
-            if not words or _SPARED.search(_since_word(text, start, group.start, words)):
+            if not words or _SPARED.search(_since_word(text, start, group.start, words)) or _SPARED_AFTER.match(text[group.end : end]):
                 continue
             (place, topic) = _topic(text, group, words)
             yield topic, group, place
@@ -181,7 +183,8 @@ def _levels_follow(text: str, match: re.Match[str], end: int, part: _Part) -> bo
     """True if a level after walls belongs to those walls, because no wall of its own follows."""
     rest = text[match.end() : min(end, match.end() + 40)]
     own = _TOKENS.search(rest)
-    return not (own and own.lastgroup in ("wall", "level")) and not part.levels
+    joined = re.fullmatch(r"\s*(?:,|and|,\s*and|to|&|/|-)\s*(?:the\s+)?", text[part.end : match.start()], _I)
+    return not (own and own.lastgroup in ("wall", "level")) and (not part.levels or joined is not None)
 
 
 def _take(part: _Part, match: re.Match[str], kind: str | None, everything: bool) -> None:

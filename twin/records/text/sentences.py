@@ -15,7 +15,7 @@ _TURN = re.compile(r"\b(?:but|however|although|though|whereas|while|yet|except(?
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of each sentence: ends at full stops that are not abbreviations or decimals, semicolons, paragraphs, boxes to tick."""
+    """Yield (start, end) of each sentence: ends at full stops that are no abbreviations or decimals, semicolons, paragraphs, boxes."""
     start = 0
     for match in _END.finditer(text):
         if match.group().startswith(".") and _ABBREVIATION.search(text[max(start, match.start() - 8) : match.end()]):

@@ -22,14 +22,17 @@ _OTHER_EF = re.compile(
 )
 _PRIOR = re.compile(
     r"\b(?:previous(?:ly)?|prior|formerly|before|baseline|earlier|initial(?:ly)?|at (?:diagnosis|presentation"
-    r"|discharge|the time)|last (?:year|month|time)|historic(?:al|ally)?|outside(?: hospital)?|"
+    r"|discharge|the time)|last (?:year|time)|historic(?:al|ally)?|outside(?: hospital)?|"
     r"had been|compared (?:to|with)|versus|vs\.?|(?:down|up|improved|fallen|fell|dropped|decreased|declined"
     r"|increased|recovered|reduced|risen|rose|deteriorated) from|from|"
     r"(?:\d+|one|two|three|four|five|six|several) (?:years?|months?|weeks?) (?:ago|earlier|before)|pre-?(?:treatment"
     r"|chemo\w*|implant|op\w*|CRT))\b",
     _I,
 )
-_YEAR = re.compile(r"\b(?:in|on|of)?\s*(?:(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w*\.?\s+)?(?:19|20)\d\d\b(?!\s*ms)", _I)
+_YEAR = re.compile(
+    r"\blast (?:week|month)\b|\b(?:in|on|of)?\s*(?:(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w*\.?\s+)?(?:19|20)\d\d\b(?!\s*ms)",
+    _I,
+)
 _NOW = re.compile(
     r"\b(?:now|today|current(?:ly)?|at present|presently|this (?:study|scan|time|echo)|most recent(?:ly)?"
     r"|latest|new|improved to|to|recovered to|repeat)\b",
@@ -111,14 +114,14 @@ def _is_ef(masked: str, span: Span, head: int, weak: bool) -> bool:
         return False
     if _NOT_EF.match(masked[span.end :]) or _REGURGITANT.search(masked[: span.start]):
         return False
-    if not span.has_unit and re.match(r"\)\s", masked[span.end :]) and masked.count("(", 0, span.start) == masked.count(")", 0, span.start):
+    if not span.has_unit and re.match(r"\)\s", masked[span.end :]) and masked.rfind("(", 0, span.start) <= masked.rfind(")", 0, span.start):
         return False  # the number of an item in a list
     gap = masked[head : span.start] if span.start >= head else masked[span.end : head]
     if span.start < head:  # "a 35 % ejection fraction", "35 % (EF)"
         return len(gap) < 25 and span.has_unit and not re.search(r"[.;,]", gap)
     if not span.has_unit and (
         len(gap) > 45
-        or re.match(r"\s*(?:\.\d|/|-?year|th\b|st\b|nd\b|rd\b|x\b)", masked[span.end :])
+        or re.match(r"\s*(?:\.\d|/|-?ch(?:amber)?s?\b|-?year|th\b|st\b|nd\b|rd\b|x\b)", masked[span.end :])
         or re.search(r"\b(?:grade|class|NYHA|E/e'|segments?|age|aged|day|visit)\W*$", masked[: span.start], _I)
     ):
         return False
@@ -183,6 +186,7 @@ _NYHA = re.compile(
     rf"|heart failure|symptoms|dyspn|\(NYHA)"
     rf"|\bfunctional class\W*({_CLASS})\b(?:\s*(?:-|–|/|to|or)\s*({_CLASS})\b)?"
     # a class in Roman numerals without a name is NYHA's unless something else has classes there
+    r"|(?-i:\bFC (IV|III|II|I)(?:\s?[-–/]\s?(IV|III|II|I))?\b)"
     r"|(?<!CCS )(?<!illip )(?<!ildren )(?<!ugh )(?<!WHO )(?<!anadian )(?-i:\b[Cc]lass (IV|III|II|I)(?:\s?[-–/]\s?(IV|III|II|I))?\b)"
     r"(?!\s*(?:anti|drug|agent|indication|recommend|evidence|effect|obesity|angina|[ABC]\b|\())",
     re.I,
@@ -199,7 +203,7 @@ def nyha(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[int] | None,
     dated: list[tuple[list[int], tuple[int, int]]] = []
     for start, end in spans:
         for match in _NYHA.finditer(text, start, end):
-            first, second = next((match[i], match[i + 1]) for i in (1, 3, 5, 7) if match[i])
+            first, second = next((match[i], match[i + 1]) for i in (1, 3, 5, 7, 9) if match[i])
             low = _ROMAN[first.upper()]
             high = _ROMAN[second.upper()] if second else low
             near = re.split(r"[,;]", text[start : match.start()])[-1]
@@ -261,7 +265,9 @@ def scar_percent(text: str, spans: Sequence[tuple[int, int]]) -> tuple[float | N
         for span in percents(text, start, end):
             before, after = text[start : span.start], text[span.end : end]
             if _NOT_EXTENT.match(after) or re.search(
-                r"\b(?:EF|ejection fraction|transmurality|threshold|SD)\W*(?:\w+\W+){0,2}$|(?:mural|endocardial|epicardial)\W{0,3}$", before, _I
+                r"\b(?:EF|ejection fraction|transmurality|threshold|SD)\W*(?:\w+\W+){0,2}$|(?:mural|endocardial|epicardial)\W{0,3}$",
+                before,
+                _I,
             ):
                 continue
             if (
