@@ -81,20 +81,20 @@ def test_a_block_that_the_dying_lack_counts_only_where_emptiness_may_be_used():
     loss = {}
     for name, lack in (("random", at_random), ("outcome", by_outcome)):
         held = frame.assign(c=np.where(lack, np.nan, frame.c))
-        for emptiness in (True, False):
+        for emptiness in ("use", "cells", "report"):
             p = default(BLOCKS, emptiness).fit(held[:500], y[:500]).predict_proba(held[500:])[:, 1]
             loss[name, emptiness] = np.mean((p - y[500:])[lack[500:]] ** 2)
-    assert loss["random", True] == pytest.approx(loss["random", False], abs=0.01)
-    assert loss["outcome", True] < 0.7 * loss["outcome", False]
+    assert loss["random", "use"] == pytest.approx(loss["random", "report"], abs=0.01)
+    assert loss["outcome", "use"] < 0.7 * loss["outcome", "cells"]
 
 
 def test_emptiness_is_used_unless_the_study_or_its_sites_speak_against_it(tmp_path):
     frame, y = drawn(60)
     frame.assign(y=y.astype(int), where=np.arange(60) % 2).to_csv(tmp_path / "t.csv", index=False)
     with_sites = STUDY.replace('"t.csv"', '"t.csv"\nsite = "where"')
-    for text, used in ((STUDY, True), (with_sites, False), (with_sites + '[fusion]\nemptiness = "use"', True)):
+    for text, used in ((STUDY, "use"), (with_sites, "cells"), (with_sites + '[fusion]\nemptiness = "report"', "report")):
         (tmp_path / "s.toml").write_text(text)
-        assert load_table(load_study(tmp_path / "s.toml")).emptiness is used
+        assert load_table(load_study(tmp_path / "s.toml")).emptiness == used
 
 
 def table_of(frame, y, **more):
@@ -281,7 +281,7 @@ def test_a_folder_of_studies_is_one_command(tmp_path, capsys):
         (('"c"', '"y"'), "y"),
         (("repeats = 1", "repeats = 0"), "repeats"),
         (("folds = 3", 'folds = 3\ndrop = "echo"'), "echo"),
-        (("[evaluate]", '[fusion]\nemptiness = "perhaps"\n[evaluate]'), "neither use nor report"),
+        (("[evaluate]", '[fusion]\nemptiness = "perhaps"\n[evaluate]'), "neither use, cells nor report"),
     ],
 )
 def test_wrong_studies_are_one_line(tmp_path, capsys, change, says):

@@ -43,7 +43,9 @@ def evaluate(table: Table, settings: Settings, tell: Tell, spread: Spread = map)
 def _evaluated(table: Table, settings: Settings, tell: Tell, spread: Spread) -> dict[str, Any]:
     y, leakage, jobs = table.outcome, _leakage(table, settings), _jobs(table, settings)
     if leakage["auc_told_of_emptiness"] is not None:
-        jobs[OTHER] = Job(default(table.blocks, not table.emptiness), tuple(table.blocks), settings.few().repeats)
+        jobs[OTHER] = Job(
+            default(table.blocks, "use" if table.emptiness == "report" else "report"), tuple(table.blocks), settings.few().repeats
+        )
     found = judge(table, settings, jobs, tell, spread)
     named = [f"only {name}" for name in table.blocks] + list(settings.models)
     out_of_fold = {name: found.jobs[name] for name in named} | {DEFAULT: found.plain}
@@ -63,7 +65,7 @@ def _evaluated(table: Table, settings: Settings, tell: Tell, spread: Spread) -> 
         "best_single": best,
         "gains_over_best_single": gains,
         "chosen_by_default": found.chosen,
-        "uses_emptiness": table.emptiness,
+        "emptiness": table.emptiness,
         "calibration_curve": metrics.calibration_curve(y, found.plain[0]),
         "decision_curve": _decision(y, found.plain),
         "conformal": conformal(y, found.plain, settings),
@@ -279,7 +281,7 @@ def _by_emptiness(table: Table, found: Judged) -> dict[str, float | None]:
         return {"auc_using_emptiness": None, "auc_without_emptiness": None}
     other = found.jobs[OTHER]
     pair = (_mean_auc(table.outcome, found.plain[: len(other)]), _mean_auc(table.outcome, other))
-    using, without = pair if table.emptiness else pair[::-1]
+    using, without = pair[::-1] if table.emptiness == "report" else pair
     return {"auc_using_emptiness": using, "auc_without_emptiness": without}
 
 

@@ -73,7 +73,7 @@ def _about_emptiness(result: Mapping[str, Any]) -> list[str]:
     ]
     observed = result["events"] / result["patients"]
     for name, row in result["missing"]["everywhere"].items():
-        if result["uses_emptiness"] and abs(row["mean_prediction"] - observed) > MISLED * observed:
+        if result["emptiness"] == "use" and abs(row["mean_prediction"] - observed) > MISLED * observed:
             out.append(
                 f"Where {name} is missing for another reason than in these patients the default is misled: with it emptied in all, "
                 f"{row['mean_prediction']:.2f} predicted, {observed:.2f} observed."

@@ -11,8 +11,9 @@ name            of the study
                 measured apart
 [visits]        file, time, landmark, columns: last value, trend and age of the last of all visits up to the landmark become a block;
                 keep = 8 (last visits that the model "recurrent" reads as they are)
-[fusion]        emptiness = "use" (the default may learn from which cells and blocks are empty; otherwise "report": only said what it would
-                gain; by default "use" in a table of one site, "report" in one of several)
+[fusion]        emptiness = "use" (the default may learn from which cells and blocks are empty), "cells" (from cells only: what a site does
+                not measure at all says where its patients are, not how they are; so by default in a table of several sites) or "report"
+                (from neither; it is said what it would gain)
 [evaluate]      repeats = 10, folds = 5, seed = 0, models = ["early", ...], drop = "imaging" (block emptied in half of the rows, tested)
 """
 
@@ -39,7 +40,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "evaluate": ("repeats", "folds", "seed", "models", "drop"),
 }
 BLOCK_KEYS = ("numeric", "log", "categorical", "curve", "components", "stage")
-EMPTINESS_WORDS = ("use", "report")
+EMPTINESS_WORDS = ("use", "cells", "report")
 LISTS = ("numeric", "log", "categorical", "curve")
 
 
@@ -92,7 +93,7 @@ def load_study(path: Path) -> Study:
     _check_visits(path, value)
     _check_evaluate(path, value.get("evaluate", {}), value)
     if (said := value.get("fusion", {}).get("emptiness", "use")) not in EMPTINESS_WORDS:
-        raise InputError(path, "fusion.emptiness", f"{said!r} is neither use nor report", 'write "use" or "report"')
+        raise InputError(path, "fusion.emptiness", f"{said!r} is neither use, cells nor report", 'write "use", "cells" or "report"')
     leakage = {key: tuple(_words(path, f"leakage.{key}", value.get("leakage", {}).get(key, []))) for key in ("after", "treatment")}
     name = value.get("name", path.stem)
     if not isinstance(name, str):

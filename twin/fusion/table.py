@@ -35,8 +35,8 @@ class Table:
     group: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     suspects: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    emptiness: bool = True
-    """Whether the default may learn from which cells and blocks are empty."""
+    emptiness: str = "use"
+    """Whether the default may learn from which cells and blocks are empty: one of `study.EMPTINESS_WORDS`."""
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -82,10 +82,9 @@ def load_table(study: Study) -> Table:
     )  # fmt: skip
 
 
-def _emptiness(study: Study, site: NDArray[Any] | None) -> bool:
-    """What the study says; else only where there is one site: what another site does not measure says nothing about its patients."""
-    said = study.fusion.get("emptiness", "report" if site is not None and len(np.unique(site)) > 1 else "use")
-    return bool(said == "use")
+def _emptiness(study: Study, site: NDArray[Any] | None) -> str:
+    """What the study says; else of blocks only where there is one site: what a site does not measure says nothing of its patients."""
+    return str(study.fusion.get("emptiness", "cells" if site is not None and len(np.unique(site)) > 1 else "use"))
 
 
 def _named(study: Study) -> list[str]:

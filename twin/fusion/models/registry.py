@@ -48,14 +48,16 @@ def model(name: str, blocks: Blocks) -> FusionModel:
     return plain if plain.native else PatternSubmodels(blocks, plain)
 
 
-def default(blocks: Blocks, emptiness: bool = True) -> PatternSubmodels:
+def default(blocks: Blocks, emptiness: str = "use") -> PatternSubmodels:
     """The shipped default: the simplest candidate within one standard error of the best, chosen anew for each pattern of blocks.
 
-    So a patient without a block gets exactly the model that was made without it; with `emptiness`, unless training rows that lack the
-    same are judged better by the model of all blocks, which knows that they are empty.
+    So a patient without a block gets exactly the model that was made without it. emptiness (`study.EMPTINESS_WORDS`): "report": empty cells
+    are filled; "cells": trees know them; "use": and where training rows that lack a block are judged better by the model of all blocks,
+    which knows that they lack it, patients who lack it are too.
     """
-    candidates = {name: MODELS[name](blocks) for name in CANDIDATES} | {name: made(blocks, emptiness) for name, made in SEEING.items()}
-    return PatternSubmodels(blocks, OneStandardError(blocks, candidates), weigh=True, emptiness=emptiness)
+    seeing = {name: made(blocks, emptiness != "report") for name, made in SEEING.items()}
+    candidates = {name: MODELS[name](blocks) for name in CANDIDATES} | seeing
+    return PatternSubmodels(blocks, OneStandardError(blocks, candidates), weigh=True, emptiness=emptiness == "use")
 
 
 def available() -> list[str]:
