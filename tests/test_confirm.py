@@ -364,6 +364,7 @@ def test_the_stage_of_a_plan_keeps_its_answers_and_shows_them(tmp_path: Path, mo
     monkeypatch.setattr(plan, "stimulus_sites", lambda twin, protocol, sites: {"here": np.zeros(1, np.int32)})
     monkeypatch.setattr(plan, "confirm", answer)
     monkeypatch.setattr(plan._Work, "bench", None)
+    monkeypatch.setattr(Line, "heart", lambda *_: SimpleNamespace(nodes={"here": np.zeros(1, np.int32)}))
     calibration = cast(Calibration, SimpleNamespace(twin=ring()))
     found = Collected(tuple(circuits), (), {"VT1": episode, "VT2": episode}, 0)
 
