@@ -12,8 +12,7 @@ from scipy.spatial import cKDTree
 
 from twin.mesh import HeartMesh
 from twin.params import Param
-
-ELECTRODES = ("RA", "LA", "LL", "V1", "V2", "V3", "V4", "V5", "V6")
+from twin.patient import ELECTRODES as ELECTRODES
 
 _ADULT = "assumption: average adult chest; landmarks of the standard placement (Kligfield 2007, Circulation 115:1306)"
 HEART_LEFT = Param(30.0, "mm", 15.0, 45.0, "assumption: centre of the ventricles left of the midline")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from io_fixtures import eam, ecg, heart
 
@@ -13,6 +14,7 @@ from twin.errors import InputError
 from twin.io.eam import write_eam
 from twin.io.ecg import write_ecg
 from twin.io.nrrd import write_nrrd
+from twin.patient import ELECTRODES
 
 GOOD = """
 accept = ["scar_extent"]
@@ -113,6 +115,16 @@ def test_everything_is_read(folder: Path) -> None:
     assert patient.notes == ()
 
 
+def test_an_ecg_may_be_turned_over_and_have_its_electrodes_placed(folder: Path) -> None:
+    places = ", ".join(f"{name} = [{k}, -10, 2.5]" for k, name in enumerate(ELECTRODES))
+    (folder / "case.toml").write_text(GOOD.replace("virtual = false", f"inverted = true\nelectrodes = {{ {places} }}"))
+    patient = read_patient(load_case(folder / "case.toml"))
+    assert patient.ecg is not None
+    np.testing.assert_allclose(patient.ecg.value.array(), -ecg().array(), atol=1e-3)
+    assert patient.ecg.value.electrodes_mm["V6"].tolist() == [8.0, -10.0, 2.5]
+    assert patient.notes == ("the ECG is taken upside down, as the case says",)
+
+
 def test_evidence_may_be_absent(folder: Path) -> None:
     (folder / "small.toml").write_text('[segmentation]\nfile = "labels.nrrd"\n')
     case = load_case(folder / "small.toml")
@@ -147,6 +159,12 @@ def test_evidence_may_be_absent(folder: Path) -> None:
         ("$EVIDENCE", "$NO_SUCH_FOLDER", "set NO_SUCH_FOLDER to the folder that holds the data"),
         ('file = "map.csv"', 'file = "map.csv"\nsurface = "rv_endo"', "correct one of them"),
         ("virtual = false", "fs_hz = 500", "sampled at 1000 Hz"),
+        ("virtual = false", "electrodes = { V1 = [1, 2, 3] }", "ecg.electrodes.RA: is missing"),
+        ("virtual = false", "electrodes = { V7 = [1, 2, 3] }", "ecg.electrodes.V7: unknown key"),
+        ("virtual = false", "electrodes = { RA = [1, 2] }", "is not a position"),
+        ("virtual = false", "electrodes = { RA = [1, 2, nan] }", "is not within 3 m"),
+        ("virtual = false", "electrodes = { RA = [1, 2, 'a'] }", "is not a number"),
+        ("virtual = false", "inverted = 1", "not true or false"),
         ("[mesh]", "[mesh", "is not TOML"),
         ('file = "labels.nrrd"', 'file = "labels.nrrd"\nlabels = { lv_blod = 1 }', "did you mean 'lv_blood'?"),
         ('file = "labels.nrrd"', 'file = "labels.nrrd"\nlabels = { lv_blood = 1, scar = 1 }', "same value"),

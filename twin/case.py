@@ -5,6 +5,7 @@
 [eam]           file, map, surface, rhythm, virtual       (CARTO zip or folder, EnSite folder, OpenEP .mat, .vtp, .csv, bundle .npz)
                 annotate = true (times, voltages and recovery from its electrograms), warp = true (bent smoothly onto the surface)
 [ecg]           file, map, normalised, fs_hz, rhythm, virtual (.csv of vtwin, WFDB, DICOM, HL7 aECG, bundle, export of a mapping system)
+                electrodes = { RA = [x, y, z], ... V6 } (LPS mm, all nine, where they were measured), inverted = true (upside down)
 [record]        file
 [clinical]      record = "patient.json", facts = "facts.jsonl" (of vtwin extract), images = true, drugs = { amiodarone = "200 mg/day" },
                 age_years, sex, aetiology, lvef_percent, qtc_ms, ... : sets the tissue's priors (docs/priors.md)
@@ -34,6 +35,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from twin.case_plan import plan_request
 from twin.case_values import names_in, of_kind, positive, resolve
 from twin.errors import InputError
@@ -41,6 +45,7 @@ from twin.io.eam import SURFACES
 from twin.io.positions import lines_of
 from twin.io.source import check_keys, did_you_mean, read_text
 from twin.mesh import REGIONS
+from twin.patient import ELECTRODES
 from twin.plan import PlanRequest
 from twin.records import clinical as clinical_table
 from twin.run import content_hash
@@ -65,7 +70,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "patient": ("name", "virtual", "note"),
     "segmentation": ("file", "labels", "virtual_infarct", "virtual", "image", "model"),
     "eam": ("file", "map", "surface", "rhythm", "virtual", "annotate", "warp"),
-    "ecg": ("file", "map", "normalised", "fs_hz", "rhythm", "virtual"),
+    "ecg": ("file", "map", "normalised", "fs_hz", "rhythm", "virtual", "electrodes", "inverted"),
     "record": ("file",),
     "clinical": clinical_table.KEYS,
     "evidence": ("lge", "ct", "cine", "eam"),
@@ -244,13 +249,33 @@ def _labels(table: Mapping[str, Any], path: Path) -> dict[str, int] | None:
 
 def _options(table: Mapping[str, Any], path: Path, section: str) -> dict[str, Any]:
     """The keys of [eam] or [ecg] other than the file, checked."""
-    flags = ("virtual", "normalised", "annotate", "warp")
+    flags = ("virtual", "normalised", "annotate", "warp", "inverted")
     kinds: dict[str, type] = {"map": str, "surface": str, "rhythm": str, **dict.fromkeys(flags, bool)}
     out = {key: of_kind(value, kinds[key], path, f"{section}.{key}") for key, value in table.items() if key in kinds}
     if "surface" in out and out["surface"] not in SURFACES:
         raise InputError(path, f"{section}.surface", f"{out['surface']!r}", did_you_mean(out["surface"], SURFACES))
     if "fs_hz" in table:
         out["fs_hz"] = positive(table["fs_hz"], "Hz", path, f"{section}.fs_hz", 20_000.0)
+    if "electrodes" in table:
+        out["electrodes"] = _electrodes(table["electrodes"], path)
+    return out
+
+
+def _electrodes(value: object, path: Path) -> dict[str, NDArray[np.float64]]:
+    """Places (3,) mm of all electrodes."""
+    key = "ecg.electrodes"
+    entries = of_kind(value, dict, path, key)
+    check_keys(entries, ELECTRODES, path, key)
+    out = {}
+    for name in ELECTRODES:
+        place = entries.get(name)
+        if place is None:
+            raise InputError(path, f"{key}.{name}", "is missing", f"give all of {', '.join(ELECTRODES)}, or leave {key} out")
+        if not isinstance(place, list) or len(place) != 3:
+            raise InputError(path, f"{key}.{name}", f"{place!r} is not a position", "write [x, y, z] in LPS mm")
+        out[name] = np.array([of_kind(number, float, path, f"{key}.{name}") for number in place], np.float64)
+        if not (np.abs(out[name]) < 3000.0).all():
+            raise InputError(path, f"{key}.{name}", f"{place!r} is not within 3 m", "write [x, y, z] in LPS mm")
     return out
 
 

@@ -37,6 +37,15 @@ def _read_eam(case: Case, path: Path, volume: LabelVolume, notes: Notes) -> Elec
     return replace(eam, warp=options.get("warp", False))
 
 
+def _placed_ecg(case: Case, path: Path, notes: Notes) -> Ecg:
+    """The recording as the case says it is to be taken: turned over, and with the places of its electrodes."""
+    ecg, options = _read_ecg(case, path, notes), case.options["ecg"]
+    if options.get("inverted", False):
+        notes.add("the ECG is taken upside down, as the case says")
+        ecg = replace(ecg, leads={name: -values for name, values in ecg.leads.items()})
+    return replace(ecg, electrodes_mm=options.get("electrodes", {}))
+
+
 def _read_ecg(case: Case, path: Path, notes: Notes) -> Ecg:
     options = case.options["ecg"]
     normalised = options.get("normalised", False)
@@ -93,7 +102,7 @@ def read_patient(case: Case) -> Patient:
         named = case.eam_path.name if case.eam_path.suffix.lower() in (".csv", ".npz") else "export of a mapping system"
         eam = Evidence(_read_eam(case, case.eam_path, volume, notes), named, virtual=virtual("eam"))
     if case.ecg_path is not None:
-        ecg = Evidence(_read_ecg(case, case.ecg_path, notes), _shown(case.ecg_path), virtual=virtual("ecg"))
+        ecg = Evidence(_placed_ecg(case, case.ecg_path, notes), _shown(case.ecg_path), virtual=virtual("ecg"))
     if case.record_path is not None:
         facts: Mapping[str, object] = read_record(case.record_path, notes)
         record = Evidence(facts, case.record_path.name, virtual=case.virtual)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from twin.image import CineStack, Image
 from twin.volume import LabelVolume
 
+ELECTRODES = ("RA", "LA", "LL", "V1", "V2", "V3", "V4", "V5", "V6")
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
 T = TypeVar("T")
@@ -59,6 +60,8 @@ class Ecg:
     rhythm: str = "sinus"
     normalised: bool = False
     """True when the amplitude is arbitrary and only the shape counts."""
+    electrodes_mm: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Where ELECTRODES were, (3,) LPS mm each; empty: nobody measured it, a generic chest is assumed."""
 
     @property
     def time_ms(self) -> NDArray[np.float64]:

@@ -271,5 +271,5 @@ def _evidence(patient: Patient) -> list[NDArray[Any] | bytes | str]:
         parts += [eam.points_mm, eam.lat_ms, eam.bipolar_mv, eam.surface, {k: list(map(float, v)) for k, v in eam.landmarks.items()}]
         parts += [eam.ari_ms, str(eam.warp)]
     if patient.ecg is not None:
-        parts += [patient.ecg.value.array(), patient.ecg.value.fs_hz]
+        parts += [patient.ecg.value.array(), patient.ecg.value.fs_hz, *patient.ecg.value.electrodes_mm.values()]
     return parts

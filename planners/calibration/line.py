@@ -260,8 +260,9 @@ def calibrate(
     if virtual_infarct:
         mesh = without_infarct(mesh)
     forward = EikonalForward(mesh)
-    leads = LeadField(mesh, electrodes(mesh))
-    in_torso = LeadField.in_torso(mesh) if _needs_torso(patient) else None
+    places = dict(patient.ecg.value.electrodes_mm) if patient.ecg is not None else {}
+    leads = LeadField(mesh, places or electrodes(mesh))
+    in_torso = LeadField.in_torso(mesh, electrodes_mm=places or None) if _needs_torso(patient) else None
     registration = None
     points = lat = bipolar = np.zeros(0)
     numbers: dict[str, Any] = {"map_points": 0}
@@ -297,8 +298,8 @@ def calibrate(
     ecg = compare(leads, arrival, patient.ecg.value) if patient.ecg is not None else None
     recovery = recovery_of(mesh, in_torso, arrival, patient, points)
     if ecg is not None:
-        numbers["ecg"] = ecg.summary()
-        if ecg.mean_correlation < POSE_BELOW and patient.ecg is not None:
+        numbers["ecg"] = ecg.summary() | {"electrodes": "as measured" if places else "generic chest"}
+        if ecg.mean_correlation < POSE_BELOW and patient.ecg is not None and not places:
             progress("the leads are not reproduced: trying other poses of the heart among the electrodes")
             pose = fit_pose(mesh, arrival, patient.ecg.value, seed)
             numbers["ecg_pose"] = pose.summary() | {"full_lead_fields_correlation": round(posed(mesh, arrival, patient.ecg.value, pose), 3)}

@@ -63,7 +63,7 @@ def update(calibration: Calibration, new: NewEvidence, leads: LeadField | None =
         raise InputError("calibration", "belief", "is empty: it was made by an older version", "calibrate again")
     p = len(tissue.names)
     if new.ecg is not None and leads is None:
-        leads = LeadField(mesh)
+        leads = LeadField(mesh, dict(new.ecg.electrodes_mm) or None)
     for _ in range(ROUNDS):
         velocities, times = as_velocities(tissue.names, belief.mean[:p]), belief.mean[p:]
         solved = forward.sensitivity(velocities, tissue.source_nodes, times)
