@@ -23,7 +23,7 @@ from planners.report.build import html, write_report
 from planners.report.pdf import _first, _second, _third, pdf
 from planners.report.raster import Camera, Shape, render, sphere, tube
 from planners.report.story import Story, Wave
-from planners.report.summary import MOST_DOUBTS, credibility, doubts, facts, headline, listed, named, todo
+from planners.report.summary import MOST_DOUBTS, _doubts, credibility, doubts, facts, headline, listed, named, todo, uncertainty
 from planners.report.viewer import data, voltage
 from twin.calibrate.ecg import EcgFit
 from twin.errors import InputError
@@ -354,6 +354,16 @@ def test_what_is_doubtful_stands_at_the_top(story: Story) -> None:
     assert any("No activation map" in line for line in lines)
     assert len(lines) <= MOST_DOUBTS
     assert todo(story) == ["T1: 2 lesions on the LV endocardium (4 mm radius, 6 mm deep): cuts <VT1>."]
+    (target,) = story.plan.targets
+    thin = [replace(target, id=f"T{k}", order=k, transmural_probability=0.1 * k) for k in (1, 2, 3, 6)]
+    calibration = replace(story.calibration, doubts=tuple(f"Doubt {k}." for k in range(5)))
+    many = replace(story, calibration=calibration, plan=replace(story.plan, targets=thin))
+    top, rest = doubts(many), uncertainty(many)
+    assert len(top) == MOST_DOUBTS
+    assert any(line.startswith("T1, T2 and T3: ") and line.endswith("10-30 %.") for line in top), "one line for all of them"
+    hidden = [line for line in _doubts(many) if line in rest]
+    assert f"{len(hidden)} doubts more: see what is uncertain." in top
+    assert {line for line in (*top, *rest) if line.startswith("Doubt")} == {f"Doubt {k}." for k in range(5)}, "none is lost"
     assert dict(credibility(story))["Validation"] == "none against outcomes of patients"
 
 

@@ -212,6 +212,8 @@ def _second(story: Story) -> _Sheet:
         sheet.heading("Simulated ECG of the VT (two cycles; shapes count, amplitudes do not)")
         series = [(STEP_MS * np.arange(first.shape[1], dtype=np.float64), first, charts.MODEL, "twin")]
         sheet.chart(lambda figure, box: charts.leads_in(figure, box, series), 0.26)
+    elif first is not None:
+        sheet.text(f"Simulated ECGs of the VTs: {ELSEWHERE}", 8, SOFT, "bold")
     return sheet
 
 

@@ -102,7 +102,16 @@ def todo(story: Story) -> list[str]:
 
 
 def doubts(story: Story) -> list[str]:
-    """What is doubtful about this plan in particular, the gravest first, at most `MOST_DOUBTS`."""
+    """What is doubtful about this plan in particular, the gravest first, at most `MOST_DOUBTS` lines; `uncertainty` has the others."""
+    found = _doubts(story)
+    if len(found) <= MOST_DOUBTS:
+        return found
+    shown = found[: MOST_DOUBTS - 2]
+    return [*shown, f"{counted(len(found) - len(shown) - 1, 'doubt')} more: see what is uncertain.", found[-1]]
+
+
+def _doubts(story: Story) -> list[str]:
+    """All of them; the last holds for every plan."""
     plan, outcome = story.plan, story.plan.outcome
     lines = [f"Virtual: {', '.join(story.virtual)}. This is not a patient."] if story.virtual else []
     if left := outcome.get("residual_circuits"):
@@ -113,10 +122,11 @@ def doubts(story: Story) -> list[str]:
         low = 100 * outcome["interval"][0]
         shown = f"non-inducible with a probability of at least {low:.0f} % (lower end of the 95 % interval)"
         lines.append(f"{counted(outcome['samples'], 'tissue sample')} cannot show more than this: {shown}.")
-    for t in plan.targets:
-        if t.transmural_probability is not None and t.transmural_probability < 0.5:
-            share = f"{100 * t.transmural_probability:.0f} %"
-            lines.append(f"{t.id}: the wall is thicker than the lesion is deep; the probability that the lesion crosses it is {share}.")
+    shallow = {t.id: 100 * t.transmural_probability for t in plan.targets if (t.transmural_probability or 1.0) < 0.5}
+    if shallow:
+        low, high = min(shallow.values()), max(shallow.values())
+        share = f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f}-{high:.0f} %"
+        lines.append(f"{listed(list(shallow))}: the wall is thicker than the lesion is deep; probability that a lesion crosses it {share}.")
     lines += story.calibration.doubts
     fit: Mapping[str, Any] = story.calibration.twin.tissue.fit
     if not fit.get("map_points_fitted"):
@@ -128,11 +138,11 @@ def doubts(story: Story) -> list[str]:
         lines.append(f"Registration: {fit['registration_ambiguity']}.")
     lines += [f"Mesh: {w}" for w in story.mesh.quality.get("warnings", [])]
     lines.append("The VT model is a reduced one; no plan of it has been compared with what happened to a patient.")
-    return [*lines[: MOST_DOUBTS - 1], lines[-1]] if len(lines) > MOST_DOUBTS else lines
+    return lines
 
 
 def uncertainty(story: Story) -> list[str]:
-    """What the intervals of the plan are made of."""
+    """What the intervals of the plan are made of, and the doubts that had no room at the top."""
     plan, outcome = story.plan, story.plan.outcome
     lines = []
     for name, when in (("before", "before the lesions"), ("after", "after the lesions")):
@@ -146,7 +156,8 @@ def uncertainty(story: Story) -> list[str]:
     for c in plan.circuits:
         if c.cycle_variation_ms:
             lines.append(f"{c.id}: cycles differ by {c.cycle_variation_ms:.0f} ms around {c.cycle_length_ms:.0f} ms.")
-    return lines
+    top = doubts(story)
+    return [*lines, *(line for line in _doubts(story) if line not in top)]
 
 
 def _mesh(quality: Mapping[str, Any]) -> str:
