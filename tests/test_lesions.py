@@ -303,7 +303,7 @@ def test_jeffreys_interval():
 def test_outcome_counts_samples_before_and_after(case, planned, monkeypatch):
     twin, run, _ = case
     plan, _ = planned
-    twin = dataclasses.replace(twin, tissue=dataclasses.replace(twin.tissue, samples=np.zeros((3, 0))))
+    twin = dataclasses.replace(twin, tissue=dataclasses.replace(twin.tissue, samples=np.zeros((4, 0))))
     model, where = slab_model(twin.mesh), slab_sites(twin.mesh)
 
     class Paced:
@@ -311,8 +311,9 @@ def test_outcome_counts_samples_before_and_after(case, planned, monkeypatch):
             self.protocol, self.nodes, self.sample = protocol, {s: where[s] for s in sites}, tissue_sample
 
         def induce(self, *, blocked, **_):
-            # the lesion of the last sample fails
-            lesion = blocked if self.sample < 2 else np.zeros_like(blocked)
+            # the lesion of the last sample fails; the mode is not asked
+            assert self.sample > 0
+            lesion = blocked if self.sample < 3 else np.zeros_like(blocked)
             return induce_model(model.with_blocked(lesion), self.nodes, self.protocol, stop_at_first=True, require_capture=False)
 
     monkeypatch.setattr("planners.outcome.PacedHeart", Paced)

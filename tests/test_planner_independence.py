@@ -97,6 +97,9 @@ def test_the_energy_setting_reaches_candidates_comparisons_and_sampled_depths(as
         def __init__(self, twin, protocol, names, settings=None, **_):
             self.nodes = {name: sites[name] for name in names or sites}
 
+        def with_sites(self, names):
+            return list(names)
+
         def induce(self, names=(), *, blocked, **_):
             chosen = {name: self.nodes[name] for name in names or self.nodes}
             return induce_model(model.with_blocked(blocked), chosen, QUICK, stop_at_first=True, require_capture=False)
@@ -124,5 +127,5 @@ def test_the_energy_setting_reaches_candidates_comparisons_and_sampled_depths(as
 
     monkeypatch.setattr("planners.outcome.sampled_lesions", sampled)
     twin = twin_of(mesh)
-    outcome(replace(twin, tissue=replace(twin.tissue, samples=np.zeros((2, 0)))), plan, run, replace(request, energy={"source": "pfa"}))
+    outcome(replace(twin, tissue=replace(twin.tissue, samples=np.zeros((3, 0)))), plan, run, replace(request, energy={"source": "pfa"}))
     assert spread == [float(PRESETS["pfa"].depth_sd)] * 2
