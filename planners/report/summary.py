@@ -122,7 +122,7 @@ def _doubts(story: Story) -> list[str]:
         low = 100 * outcome["interval"][0]
         shown = f"non-inducible with a probability of at least {low:.0f} % (lower end of the 95 % interval)"
         lines.append(f"{counted(outcome['samples'], 'tissue sample')} cannot show more than this: {shown}.")
-    shallow = {t.id: 100 * t.transmural_probability for t in plan.targets if (t.transmural_probability or 1.0) < 0.5}
+    shallow = {t.id: 100 * p for t in plan.targets if (p := t.transmural_probability) is not None and p < 0.5}
     if shallow:
         low, high = min(shallow.values()), max(shallow.values())
         share = f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f}-{high:.0f} %"
