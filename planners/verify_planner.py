@@ -44,7 +44,7 @@ from twin.plan import Circuit, PlanRequest
 from twin.run import content_hash
 
 EDGE_MM = 3.0
-"""Inducing sites and intervals are the same at 3.2 and 2.2 mm (shared/design/reentry.md, 4); a plan for a patient uses 2 mm."""
+"""Inducing sites and intervals are the same at 3.2 and 2.2 mm (measured on a prototype); a plan for a patient uses 2 mm."""
 
 FAST = ("two_isthmuses",)
 VELOCITY_SHARE = 0.05

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from planners.circuits.isthmus import depth_name, find_isthmus, segment_at, smooth_closed, wall_direction
 from planners.circuits.loop import Loop, ancestors, find_loops
@@ -21,7 +22,7 @@ SAME_PLACE = Param(
     "mm",
     5.0,
     15.0,
-    "centres of isthmuses nearer than this are one; accuracy of exit localisation is 9.6 mm (Monaci 2023, by shared/design/clinical.md)",
+    "centres of isthmuses nearer than this are one; accuracy of exit localisation is 9.6 mm (Monaci 2023; the paper itself not read)",
 )
 SAME_CYCLE = Param(
     0.10,
@@ -42,6 +43,9 @@ SAME_WAY = Param(
     "chosen here: coherence of phases along both loops (planners/circuits/sequence.py) from which two are one circuit",
 )
 SAME_ECG = Param(0.95, "1", 0.90, 0.98, "chosen here: from this likeness on, isthmuses up to the upper end of SAME_PLACE apart are one")
+LEAST_ISTHMUS_MM = 3.0
+"""What is shorter, two steps of its search, is the narrowest place of a wide loop and no channel."""
+
 STEP_MM = 1.5
 SMOOTH_MM = 3.0
 
@@ -136,7 +140,8 @@ def same(a: Circuit, b: Circuit, alike: Likeness | None = None) -> bool:
     """True if two circuits are one tachycardia: isthmus in one place, run in one direction, cycle lengths within 10 % if both are steady.
 
     alike: unlike ECGs are two tachycardias, of very like ones the isthmuses may lie a little further apart; two whose waves follow each
-    other's loop in step are one, whichever place of it is the narrowest.
+    other's loop in step are one, whichever place of it is the narrowest. Reentries that are not steady and have no isthmus wander: there is
+    nothing to tell them apart by but their place, and they are one where their loops meet.
     """
     alike = alike or Likeness()
     apart, share = abs(a.cycle_length_ms - b.cycle_length_ms), float(SAME_CYCLE)
@@ -147,6 +152,8 @@ def same(a: Circuit, b: Circuit, alike: Likeness | None = None) -> bool:
         return False
     if alike.way is not None and alike.way >= float(SAME_WAY):
         return True
+    if not steady and all(c.isthmus_length_mm < LEAST_ISTHMUS_MM and c.cycle_variation_ms > share * c.cycle_length_ms for c in (a, b)):
+        return float(np.min(cKDTree(np.asarray(a.path_mm, float)).query(np.asarray(b.path_mm, float))[0])) <= float(SAME_PLACE)
     centres = np.linalg.norm(np.subtract(a.centre_mm, b.centre_mm))
     along_a, along_b = (np.subtract(c.isthmus_mm[-1], c.isthmus_mm[0]) for c in (a, b))
     near = SAME_PLACE.high if alike.ecg is not None and alike.ecg >= float(SAME_ECG) else float(SAME_PLACE)

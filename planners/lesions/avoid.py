@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from twin.params import Param
 from twin.plan import Target
 
-_CLINICAL = "within 5 mm of coronary arteries and of the phrenic nerve nothing is ablated; shared/design/clinical.md"
+_CLINICAL = (
+    "within 5 mm of coronary arteries and of the phrenic nerve nothing is ablated: Cronin et al., Europace 2019;21:1143 (from memory)"
+)
 _CHOSEN = "chosen here: the margin of coronary arteries; no published margin was read"
 MARGIN: Mapping[str, Param] = {
     "coronary_arteries": Param(5.0, "mm", 5.0, 10.0, _CLINICAL),

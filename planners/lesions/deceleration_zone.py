@@ -15,7 +15,7 @@ from twin.model import Twin
 from twin.params import Param
 from twin.plan import Circuit, PlanRequest, Target
 
-_ILAM = "isochronal late-activation mapping, shared/design/clinical.md"
+_ILAM = "isochronal late-activation mapping: Aziz et al., Circulation 2019;140:1383 (from memory)"
 ISOCHRONES = Param(8.0, "1", 8.0, 8.0, f"equal isochrones of the whole activation; {_ILAM}")
 CROWDED = Param(3.0, "1", 3.0, 3.0, f"more than so many within 1 cm are a deceleration zone; {_ILAM}")
 ACROSS = Param(10.0, "mm", 10.0, 10.0, _ILAM)

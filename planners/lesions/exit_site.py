@@ -13,7 +13,7 @@ from twin.params import Param
 from twin.plan import Circuit, PlanRequest, Target
 
 AROUND = Param(
-    8.0, "mm", 5.0, 10.0, "chosen here: exits are found within 9.6 +- 2.6 mm from an ECG (Monaci 2023, by shared/design/clinical.md)"
+    8.0, "mm", 5.0, 10.0, "chosen here: exits are found within 9.6 +- 2.6 mm from an ECG (Monaci 2023; the paper itself not read)"
 )
 
 

@@ -15,7 +15,7 @@ from twin.mesh import WALLS, HeartMesh
 from twin.params import Param
 from twin.plan import Target
 
-SPACING = Param(5.0, "mm", 4.0, 6.0, "5-6 mm at most from centre to centre for a continuous line; shared/design/clinical.md")
+SPACING = Param(5.0, "mm", 4.0, 6.0, "5-6 mm at most from centre to centre for a continuous line (common practice; no single source read)")
 NORMAL_RADIUS_MM = 5.0
 """The wall's direction is the mean over this distance: about a catheter tip's footprint with its surroundings."""
 

@@ -17,7 +17,7 @@ from planners.pacing.trace import STIMULUS, captured, join, tail, wave_of
 from twin.experiment import Activations
 from twin.params import Param
 
-_CLINICAL = "entrainment from a critical isthmus, shared/design/clinical.md"
+_CLINICAL = "entrainment with concealed fusion: Stevenson et al., Circulation 1993;88:1647 (from memory)"
 RETURN = Param(30.0, "ms", 20.0, 30.0, f"the post-pacing interval is within this of the cycle; {_CLINICAL}")
 STIMULUS_QRS = Param(0.70, "1", 0.5, 0.7, f"most of the cycle from stimulus to QRS; {_CLINICAL}")
 CONCEALED = Param(
