@@ -10,7 +10,6 @@ import binascii
 import re
 import xml.etree.ElementTree as ElementTree
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,9 +181,10 @@ def element(name: str, values: NDArray[Any]) -> str:
         values = values.astype(np.uint8)
     raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
     text = base64.b64encode(len(raw).to_bytes(8, "little") + raw).decode()
-    width = values.shape[1] if values.ndim > 1 else 1
+    # a single component is not named: meshio would make a column of it
+    width = f' NumberOfComponents="{values.shape[1]}"' if values.ndim > 1 else ""
     kind = NAMES[values.dtype.newbyteorder("=")]
-    return f'<DataArray type="{kind}" Name="{name}" NumberOfComponents="{width}" format="binary">{text}</DataArray>'
+    return f'<DataArray type="{kind}" Name="{name}"{width} format="binary">{text}</DataArray>'
 
 
 def packed_element(name: str, values: NDArray[Any]) -> str:
@@ -194,15 +194,10 @@ def packed_element(name: str, values: NDArray[Any]) -> str:
     pieces = [zlib.compress(raw[i : i + BLOCK_BYTES], 3) for i in range(0, len(raw), BLOCK_BYTES)]
     numbers = [len(pieces), BLOCK_BYTES, len(raw) % BLOCK_BYTES, *map(len, pieces)] if pieces else [0, BLOCK_BYTES, 0]
     text = base64.b64encode(np.array(numbers, "<u8").tobytes()).decode() + base64.b64encode(b"".join(pieces)).decode()
-    width = values.shape[1] if values.ndim > 1 else 1
+    # a single component is not named: meshio would make a column of it
+    width = f' NumberOfComponents="{values.shape[1]}"' if values.ndim > 1 else ""
     kind = NAMES[values.dtype.newbyteorder("=")]
-    return f'<DataArray type="{kind}" Name="{name}" NumberOfComponents="{width}" format="binary">{text}</DataArray>'
-
-
-def string_element(name: str, values: Sequence[str]) -> str:
-    """An array of text for FieldData, as VTK writes it: codes of the letters, each text ended by a zero."""
-    codes = " ".join(str(code) for value in values for code in (*value.encode(), 0))
-    return f'<Array type="String" Name="{name}" NumberOfTuples="{len(values)}" format="ascii">{codes}</Array>'
+    return f'<DataArray type="{kind}" Name="{name}"{width} format="binary">{text}</DataArray>'
 
 
 def strings(node: ElementTree.Element, source: Source) -> list[str]:

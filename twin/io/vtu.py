@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from twin.atomic import write_text
 from twin.errors import InputError
 from twin.io.volume_mesh import VolumeMesh, from_arrays, of_heart
-from twin.io.vtk_xml import array, count, data_arrays, open_xml, packed_element, string_element, strings
+from twin.io.vtk_xml import Source, array, count, data_arrays, open_xml, packed_element, strings
 from twin.mesh import HeartMesh
 
 TETRA = 10
@@ -42,8 +43,12 @@ def write_volume(path: Path, mesh: VolumeMesh) -> tuple[str, ...]:
     def block(tag: str, arrays: Mapping[str, NDArray[Any]]) -> str:
         return f"<{tag}>" + "".join(packed_element(quoteattr(name)[1:-1], _plain(v)) for name, v in arrays.items()) + f"</{tag}>"
 
-    names = [f"{number}={name}" for name, number in mesh.names.items()]
-    fields = f"<FieldData>{string_element('region_names', names)}</FieldData>" if names else ""
+    # as meshio keeps names: an array of number and dimension under each; it refuses texts, so that they would lock it out
+    names = "".join(
+        f'<DataArray type="Int32" Name={quoteattr(name)} NumberOfTuples="2" format="ascii">{number} 3</DataArray>'
+        for name, number in mesh.names.items()
+    )
+    fields = f"<FieldData>{names}</FieldData>" if names else ""
     connectivity: dict[str, NDArray[Any]] = {
         "connectivity": mesh.tets.ravel().astype(np.int32),
         "offsets": 4 * np.arange(1, m + 1, dtype=np.int64),
@@ -104,10 +109,22 @@ def read_vtu(path: Path) -> VolumeMesh:
     if tets.size and (not np.isfinite(tets).all() or tets.min() < 0 or tets.max() >= n):
         raise InputError(path, "connectivity", f"node numbers are outside 0 to {n - 1}", "export it again")
     cells = {name: values[tetra] for name, values in data_arrays(piece, "CellData", m, source).items()}
+    names = _names(root, source)
+    return from_arrays(points, tets, cells, data_arrays(piece, "PointData", n, source), path, names, tuple(notes))
+
+
+def _names(root: ElementTree.Element, source: Source) -> dict[str, int]:
+    """Names of regions: as `write_volume` leaves them, or as the text of files before 0.4."""
     names: dict[str, int] = {}
+    for node in root.findall("UnstructuredGrid/FieldData/DataArray"):
+        name = node.get("Name") or ""
+        if node.get("type") in ("Int32", "Int64") and node.get("NumberOfTuples") == "2" and 0 < len(name) <= 80:
+            number, dimension = array(node, 2, source).ravel().tolist()
+            if dimension == 3:
+                names[name] = int(number)
     for node in root.findall("UnstructuredGrid/FieldData/Array"):
         if node.get("Name") == "region_names" and node.get("type") == "String":
             for text in strings(node, source):
                 if found := re.fullmatch(r"(-?\d{1,9})=(.{1,80})", text):
                     names[found[2]] = int(found[1])
-    return from_arrays(points, tets, cells, data_arrays(piece, "PointData", n, source), path, names, tuple(notes))
+    return names
