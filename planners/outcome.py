@@ -33,7 +33,7 @@ DECIDE = Param(
     "1",
     0.5,
     0.9,
-    "freedom from VT one year after ablation is near 70 % (Tung et al., Heart Rhythm 2015;12:1997, read in the abstract); a plan has to be better",
+    "70 % are free of VT one year after ablation (Tung et al., Heart Rhythm 2015;12:1997, read in the abstract); a plan has to be better",
 )
 NARROW = Param(0.20, "1", 0.05, 0.3, "chosen here: an interval no wider than this answers the question whatever DECIDE is")
 BATCH = 4
