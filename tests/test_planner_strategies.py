@@ -139,6 +139,8 @@ def test_no_lesion_is_placed_in_a_margin(slab):
     said = statements(request.avoid, [dataclasses.replace(cut, nearest=nearest(cut, request.avoid))])
     assert said[0].startswith("Lesions keep 5 mm from the phrenic nerve; the nearest lesion is")
     assert "coronary arteries" in said[1]
+    near = statements(request.avoid, [dataclasses.replace(cut, nearest={"phrenic_nerve": 4.63})])
+    assert near[0] == "TOO NEAR: a lesion is 4.6 mm from the phrenic nerve; 5 mm should be kept."
 
 
 def test_distance_to_polylines():

@@ -61,8 +61,11 @@ def statements(avoid: Mapping[str, Lines], targets: Sequence[Target]) -> list[st
             continue
         gap = min((t.nearest[name] for t in targets if name in t.nearest), default=None)
         words = name.replace("_", " ")
-        kept = "" if gap is None else f"; the nearest lesion is {gap:.0f} mm away" + (" (TOO NEAR)" if gap < float(param) else "")
-        said.append(f"Lesions keep {param.value:g} mm from the {words}{kept}.")
+        if gap is not None and gap < float(param):
+            said.append(f"TOO NEAR: a lesion is {gap:.1f} mm from the {words}; {param.value:g} mm should be kept.")
+        else:
+            away = "" if gap is None else f"; the nearest lesion is {gap:.0f} mm away"
+            said.append(f"Lesions keep {param.value:g} mm from the {words}{away}.")
     unknown = [name.replace("_", " ") for name in MARGIN if name not in avoid]
     if unknown:
         said.append(f"Not given, so distances are unknown: {', '.join(unknown)}.")
