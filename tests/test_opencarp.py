@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from meshing.box import box_mesh
 from planners.app.cli import run
+from planners.app.console import Console
+from planners.app.convert_command import convert
 from solvers.exchange import experiment_toml, export_opencarp, import_opencarp
 from solvers.exchange.names import MATCHES, from_im_param, im_param, match_of
 from solvers.exchange.opencarp_export import pulse_trains
@@ -461,6 +463,9 @@ def test_what_openCARP_cannot_say_is_refused_or_reported(tmp_path: Path) -> None
         with pytest.raises(InputError, match=words):
             export_opencarp(experiment(tmp_path, *changes), tmp_path / "no")
         assert not (tmp_path / "no").exists()
+    cell = Path(__file__).parents[1] / "cases" / "single_cell" / "purkinje.toml"
+    with pytest.raises(InputError, match="a single cell has no mesh to export"):
+        convert(cell, tmp_path / "no", Console(True))
     loud = experiment(
         tmp_path,
         ('scheme = "reference"', 'correction = "planar"'),

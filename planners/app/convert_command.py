@@ -85,6 +85,7 @@ def _same(source: Path, target: Path) -> bool:
 
 def _experiment(source: Path, target: Path) -> list[str]:
     """An experiment file to a folder for openCARP, or openCARP's parameter file to an experiment file."""
+    from solvers.cell_experiment import is_cell_experiment
     from solvers.exchange import experiment_toml, export_opencarp, import_opencarp
     from solvers.experiment import load_experiment
     from twin.atomic import write_text
@@ -92,6 +93,8 @@ def _experiment(source: Path, target: Path) -> list[str]:
     if source.suffix.lower() == ".toml":
         if target.suffix.lower() in (*EXPERIMENT_SUFFIXES, *MESH_SUFFIXES):
             raise InputError(target, "folder", f"has the suffix {target.suffix}", "an experiment becomes a folder that openCARP runs")
+        if is_cell_experiment(source):
+            raise InputError(source, "cell", "a single cell has no mesh to export", "run openCARP's `bench` with its model and protocol")
         made = export_opencarp(load_experiment(source), target)
         return [*made.notes, f"{len(made.files)} files; run there: openCARP +F experiment.par -simID out"]
     if target.suffix.lower() != ".toml":
