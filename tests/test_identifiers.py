@@ -16,8 +16,8 @@ from scipy.spatial import ConvexHull
 
 from planners.app.cli import run
 from planners.app.evidence import gather
-from planners.app.identity import IDENTIFIED, hidden
-from twin.case import load_case
+from planners.app.identity import IDENTIFIED, Names, hidden
+from twin.case import Case, load_case
 from twin.io.ecg import convert_ecg
 from twin.io.notes import Notes
 from twin.io.studies import of_eam, write_study
@@ -247,6 +247,14 @@ def test_plain_names_of_files_stay(tmp_path) -> None:
     assert hidden(loaded) is loaded
     patient = gather(loaded, tmp_path, lambda line: None)
     assert (patient.name, patient.labels.source, patient.ecg.source) == ("two_isthmuses", "labels.nrrd", "ecg.csv")
+
+
+def test_a_short_name_is_hidden_and_words_that_hold_it_stay(tmp_path) -> None:
+    names = Names(Case(tmp_path / "tim.toml", "x", tmp_path / "Ann_Tim.nrrd", ecg_path=tmp_path / "王伟.csv"))
+    assert names.text("tim.toml: the time of tim_2 (Ann_Tim.nrrd, annotated) by tim") == (
+        "case.toml: the time of case_2 (segmentation.nrrd, annotated) by case"
+    )
+    assert "王" not in names.text("of王伟.csv and 王伟s")
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from string import ascii_letters
 from typing import Any
 
 from twin.case import Case
@@ -23,13 +24,20 @@ PLAIN = frozenset(_PLAIN.split())
 """Words of which a file's name may be made without naming anybody; digits beside them are allowed up to three."""
 
 LEAST = 3
-"""Shorter parts of a name are not looked for in texts: they are in every word."""
+"""Shorter parts of a name are not looked for in texts: they are in every word (of Latin letters; in other scripts two are a whole name)."""
 
 
 def _speaks(stem: str) -> bool:
-    """True if a name is made of plain words and small numbers only."""
+    """True if a name is made of plain words and small numbers only; of other scripts no word is known to be plain."""
+    if not stem.isascii():
+        return False
     words = [w for w in re.split(r"[^a-z]+", stem.lower()) if w]
     return all(w in PLAIN for w in words) and not re.search(r"\d{4,}", stem)
+
+
+def _is_name(stem: str) -> bool:
+    """True if it may name somebody, and is long enough to be looked for."""
+    return not _speaks(stem) and (len(stem) >= LEAST or not stem.isascii())
 
 
 def _paths(value: Any, kind: str = "") -> Iterator[tuple[str, Path]]:
@@ -55,18 +63,20 @@ class Names:
         for kind, path in _paths(case):
             suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
             stem = path.name.removesuffix(suffix)
-            if not _speaks(stem) and len(stem) >= LEAST:
+            if _is_name(stem):
                 label = "case" if kind == "path" else kind
                 self.instead[path.name] = f"{label}{suffix}"
                 self.instead.setdefault(stem, label)
             folder = path.parent.name
-            if len(folder) >= LEAST and not _speaks(folder):
+            if _is_name(folder):
                 self.instead.setdefault(f"{folder}/", "")
 
     def text(self, text: str) -> str:
-        """The text without those names, the longest first."""
+        """The text without those names, the longest first; words that merely hold the letters of one ("time" for Tim) stay."""
         for name in sorted(self.instead, key=len, reverse=True):
-            text = text.replace(name, self.instead[name])
+            begin = r"(?<![A-Za-z])" if name[0] in ascii_letters else ""
+            end = r"(?![A-Za-z])" if name[-1] in ascii_letters else ""
+            text = re.sub(begin + re.escape(name) + end, self.instead[name].replace("\\", r"\\"), text)
         return text
 
     def patient(self, patient: Patient) -> Patient:
