@@ -101,10 +101,16 @@ def _check(who: str, found: Body, before: Body) -> None:
     if (tet_volumes(found.points, found.tets) <= 0).any():
         raise RunFailed(f"{who} gave inverted tetrahedra")
     whole = boundary_faces(found.tets, np.ones(len(found.points), bool))
-    if sorted(map(tuple, np.sort(whole, axis=1).tolist())) != sorted(map(tuple, np.sort(found.triangles, axis=1).tolist())):
+    if not np.array_equal(_in_order(whole), _in_order(found.triangles)):
         raise RunFailed(f"{who} gave a mesh whose surface is not that of its tetrahedra")
     if lost := set(np.unique(before.name)) - set(np.unique(found.name)):
         raise RunFailed(f"{who} lost the surface {SURFACES[int(min(lost))]}")
+
+
+def _in_order(triangles: NDArray[np.integer]) -> NDArray[np.integer]:
+    """The same triangles (k, 3), whatever their order and that of their nodes."""
+    nodes = np.sort(triangles, axis=1)
+    return nodes[np.lexsort(nodes.T)]
 
 
 def _body(points: NDArray[Any], tets: NDArray[Any], named: NDArray[Any], name: NDArray[Any]) -> Body:

@@ -33,6 +33,10 @@ SLICE_GATES = (
     ("scar", ("scar",), 0.94),
     ("border", ("border_zone", "isthmus"), 0.87),
 )
+OFFSETS_MM = tuple(float(mm) - 6.63 for mm in range(8))
+"""All places of slices of 8 mm against the heart, a millimetre apart."""
+_BASE_AT_EDGE = "analytic phantom (meshing.phantom.Ventricles), its base half-way between two slices"
+_BASE_GUESSED = "analytic phantom, mean over eight offsets; cavities: the same with its base half a slice above the last slice"
 _SHELL = "spherical shell, radii 12 and 20 mm, labels of 1 mm"
 _RIDGE = "shell thinned to 2.2 mm with a ridge of 4.4 mm, labels of 1 mm: a voxel and the smoothing"
 _PHANTOM = "analytic phantom (meshing.phantom.Ventricles, scar radius 25 mm, isthmus 5 mm)"
@@ -100,14 +104,35 @@ def _record(
 
 
 def _slices() -> list[dict[str, Any]]:
-    """Dice of 8 mm slices made isotropic, the base at the edge of a slice."""
-    grid = isotropic(crop(canonical(phantom().volume((1.4, 1.4, 8.0), scar=True, offset_mm=-2.63))))
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.data.shape), indexing="ij"), axis=-1).reshape(-1, 3)
-    truth = replace(grid, data=phantom().labels(grid.to_mm(index.astype(float)), scar=True).reshape(grid.data.shape))
-    return [
-        _record(f"imaging/slices/8mm/{name}", _dice(grid.mask(*labels), truth.mask(*labels)), 1.0, 0.0, "1", 1.0 - gate)
-        for name, labels, gate in SLICE_GATES
+    """Dice of 8 mm slices made isotropic: the base at the edge of a slice, and the mean over all offsets of the slices.
+
+    Where between two slices the base lies is not in the labels; half a slice is the best guess. Over all offsets the cavities are held
+    against what a perfect reconstruction with that guess would have, and may lose 0.02 more.
+    """
+    edge, _ = slices_at(-2.63)
+    found, best = (np.mean(values, axis=0) for values in zip(*(slices_at(offset) for offset in OFFSETS_MM)))
+    records = [
+        _record(f"imaging/slices/8mm/{name}", edge[k], 1.0, 0.0, "1", 1.0 - gate, _BASE_AT_EDGE)
+        for k, (name, _, gate) in enumerate(SLICE_GATES)
     ]
+    for k, (name, _, gate) in enumerate(SLICE_GATES):
+        blood = name.endswith("blood")
+        reference, allowed = (float(best[k]), 0.02) if blood else (1.0, 1.0 - gate)
+        records.append(_record(f"imaging/slices/8mm/all_offsets/{name}", float(found[k]), reference, 0.0, "1", allowed, _BASE_GUESSED))
+    return records
+
+
+def slices_at(offset_mm: float) -> tuple[list[float], list[float]]:
+    """Dice of each of SLICE_GATES from 8 mm slices at an offset, and that of the truth itself cut half a slice above the last slice."""
+    thick = phantom().volume((1.4, 1.4, 8.0), scar=True, offset_mm=offset_mm)
+    last = int(np.flatnonzero(thick.mask("lv_blood").any(axis=(0, 1))).max())
+    guess = Ventricles(scar_mm=25.0, isthmus_mm=ISTHMUS_MM, base_mm=float(thick.affine[2, 3]) + 8.0 * (last + 0.5))
+    grid = isotropic(crop(canonical(thick)))
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.data.shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    places = grid.to_mm(index.astype(float))
+    truth, best = (replace(grid, data=heart.labels(places, scar=True).reshape(grid.data.shape)) for heart in (phantom(), guess))
+    found, bound = ([_dice(one.mask(*labels), truth.mask(*labels)) for _, labels, _ in SLICE_GATES] for one in (grid, best))
+    return found, bound
 
 
 def _shifts() -> list[dict[str, Any]]:
