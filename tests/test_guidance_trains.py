@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from graph_model import scar_slab, slab_model, slab_sites
 
-from planners.pacing import trains
+from planners.pacing import induce_model, load_protocol, trains
 from planners.pacing.trains import Train, behind, drive, extend
-from planners.pacing import induce_model, load_protocol
 from solvers.eikonal.reentrant import ReentrantEikonal
 from solvers.eikonal.restitution import load_tables
 from twin.errors import Interrupted
