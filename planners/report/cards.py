@@ -24,7 +24,7 @@ def cards(story: Story) -> list[dict[str, Any]]:
 
 def circuit_lines(plan: Plan) -> list[str]:
     """For the console: one line per circuit that was paced, one per recorded VT."""
-    paced = [f"{c.id}, entrainment: {entrained(c)}" for c in plan.circuits if c.evidence]
+    paced = [f"{c.id}, virtual entrainment: {entrained(c)}" for c in plan.circuits if c.evidence]
     return [*paced, *(f"recorded VT {vt['name']!r}: {vt['verdict']}" for vt in plan.clinical_vts)]
 
 
@@ -34,9 +34,9 @@ def entrained(circuit: Circuit) -> str:
     if not rows:
         return str(circuit.evidence.get("note", "")) or "it was not paced"
     if rows[0]["what"] != "entrained":
-        return f"its isthmus could not be tested ({'; '.join(_train(row) for row in rows)})"
+        return f"in the twin its isthmus could not be tested ({'; '.join(_train(row) for row in rows)})"
     critical = rows[0]["critical"]
-    said = "its isthmus is confirmed" if critical else "its isthmus is not confirmed"
+    said = f"in the twin its isthmus {'meets' if critical else 'does not meet'} the criteria of the laboratory"
     return f"{said} ({'; '.join(_train(row) for row in rows)})"
 
 
@@ -59,7 +59,7 @@ def _card(story: Story, circuit: Circuit) -> dict[str, Any]:
         + ".",
         f"Isthmus {width}, passed at {circuit.isthmus_velocity_m_s:.2f} m/s; exit in AHA segment {segment(circuit.segment)}.",
         f"{'Figure of eight' if circuit.figure_of_eight else 'Single loop'}; induced from {named(listed(circuit.sites))}.",
-        f"Entrainment: {entrained(circuit)}." if evidence else "It appeared only after lesions, and was not paced.",
+        f"Virtual entrainment: {entrained(circuit)}." if evidence else "It appeared only after lesions, and was not paced.",
     ]
     if "monodomain" in evidence:
         lines.append(_by_monodomain(evidence["monodomain"]))
