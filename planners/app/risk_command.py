@@ -25,7 +25,8 @@ def risk(patient: Path | None, console: Console) -> int:
     """Score one patient; raises InputError for a file that cannot be right."""
     if patient is None:
         raise InputError("command line", "PATIENT", "is missing", "name a JSON file; `vtwin risk --template` prints one to fill in")
-    answers = [score.answer(read_facts(patient)) for score in SCORES]
+    facts = read_facts(patient)
+    answers = [score.answer(facts) for score in SCORES]
     lines = [line for answer in answers for line in _lines(answer)]
     console.result(
         [answer.as_dict() for answer in answers],

@@ -31,7 +31,11 @@ HEADER = ("surface", "rhythm", "units", "map")
 COLUMNS = ("x_mm", "y_mm", "z_mm", "lat_ms")
 MOST = 200_000
 EXTENT_MM = 400.0
+"""No heart with its great vessels is larger: points farther apart are strays, or in another unit."""
+
 DAY_S = 86_400.0
+"""No procedure lasts longer: times farther apart are of two clocks."""
+
 _NO = np.zeros(0)
 NO_LESIONS = Delivered(np.zeros((0, 3)), _NO, _NO, _NO, _NO, _NO, "mesh")
 
@@ -84,7 +88,7 @@ def _checked(points: NewPoints, path: Path, notes: Notes) -> NewPoints:
     if (points.lat_ms == CARTO_NO_VALUE).any():
         raise InputError(path, "lat_ms", "-10000 is CARTO's mark for no value", "leave the field empty where there is no value")
     if np.ptp(points.points_mm, axis=0).max() > EXTENT_MM:
-        raise InputError(path, "x_mm", "points lie more than 400 mm apart", "write coordinates in mm, leave stray points out")
+        raise InputError(path, "x_mm", f"points lie more than {EXTENT_MM:g} mm apart", "write coordinates in mm, leave stray points out")
     if np.isfinite(points.lat_ms).any() and np.nanmax(np.abs(points.lat_ms)) > 2000.0:
         raise InputError(path, "lat_ms", f"a time of {np.nanmax(np.abs(points.lat_ms)):.0f} ms", "give times in ms on the map's reference")
     if np.isfinite(points.bipolar_mv).any() and not 0.0 <= np.nanmin(points.bipolar_mv) <= np.nanmax(points.bipolar_mv) < 100.0:

@@ -21,6 +21,8 @@ from twin.io.notes import Notes
 from twin.run import content_hash
 
 PERIOD_S = 0.2
+"""Between two looks at the files."""
+
 Tell = Callable[[str], None]
 
 

@@ -23,7 +23,11 @@ NOTHING = 65535
 """Value of a node where no wave came or no voltage was measured; the others are 0..65534 of the range."""
 
 VOLTAGE_REACH_MM = 8.0
+"""A node farther from every map point than this shows none (chosen here: about the spacing of a dense map's points, and a half)."""
+
 MAX_MV = 10.0
+"""Top of the colour scale: bipolar voltages above it are healthy whatever they are."""
+
 VIEWS = {"scar": "scar", "opposite": "opposite side", "base": "base", "apex": "apex"}
 WALL_ORDER = ("lv_endo", "rv_endo", "base", "epi")
 
@@ -102,7 +106,7 @@ def _waves(story: Story, used: NDArray[Any]) -> list[dict[str, Any]]:
         first, last = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
         span = max(last - first, 1.0)
         values = _steps(wave.node_ms[used], first, first + span)
-        waves.append({"title": wave.title, "period": wave.period_ms, "span": span, "time": values})
+        waves.append({"period": wave.period_ms, "span": span, "time": values})
     return waves
 
 
