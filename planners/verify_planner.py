@@ -25,7 +25,7 @@ from scipy.spatial import cKDTree
 from meshing.anatomy import complete
 from meshing.mesh_labels import mesh_heart
 from planners.calibration import calibrate
-from planners.circuits import Likeness, Reentry, collect, same
+from planners.circuits import Likeness, Reentry, collect, describe, same
 from planners.circuits.episode import Collected
 from planners.circuits.sequence import coherence, phases
 from planners.lesions.geometry import lesion_count
@@ -123,6 +123,7 @@ class Planned:
 
     twin: Twin
     protocol: Protocol
+    run: InductionRun
     found: Collected
     plan: LesionPlan
 
@@ -147,7 +148,7 @@ def planned(name: str, *, threads: int | None = None) -> tuple[HeartRecord, Plan
     record.non_inducible_quick, record.probability = plan.non_inducible, result.after.estimate
     record.lesions, record.volume_ml = lesion_count(plan.targets), round(plan.volume_ml, 3)
     record.homogenisation_ml = next((a["volume_ml"] for a in plan.alternatives if a["strategy"] == "border_homogenisation"), None)
-    return record, Planned(twin, quick, found, plan)
+    return record, Planned(twin, quick, run, found, plan)
 
 
 def assess(name: str, *, threads: int | None = None, confirm: bool = False, folder: Path | None = None) -> HeartRecord:
@@ -162,7 +163,7 @@ def assess(name: str, *, threads: int | None = None, confirm: bool = False, fold
         everything = _searched(twin, exhaustive(quick), None, threads, folder / name / "exh" if folder else None)
     with _timed(record, "exhaustive after"):
         left = _searched(twin, exhaustive(quick), plan.blocked, threads) if plan.blocked.any() else everything
-    _compare(record, twin, found, everything)
+    _compare(record, twin, made.run, found, everything)
     record.left = [_said(c) for c in left.circuits] + ["could not be described"] * left.undescribed
     if confirm and found.circuits:
         with _timed(record, "confirmation"):
@@ -179,22 +180,26 @@ def _said(circuit: Circuit) -> str:
     return f"{circuit.cycle_length_ms:.0f} ms, exit in segment {circuit.segment}, from {', '.join(circuit.sites)}"
 
 
-def _compare(record: HeartRecord, twin: Twin, quick: Collected, everything: Collected) -> None:
-    """Which circuits of one search the other has, by the rule that merges circuits within one search."""
-    tree, n = cKDTree(twin.mesh.points_mm), twin.mesh.n_points
-    order = {id(c): phases(found.episodes[c.id].log, n) for found in (quick, everything) for c in found.circuits}
-
-    def one(a: Circuit, b: Circuit) -> bool:
-        return same(a, b, Likeness(way=coherence(tree, a, b, order[id(a)], order[id(b)])))
-
+def _compare(record: HeartRecord, twin: Twin, run: InductionRun, quick: Collected, everything: Collected) -> None:
+    """Which circuits of the exhaustive search some induction of the quick one is, by the rule that merges circuits, and the reverse."""
+    tree, n, reentry = cKDTree(twin.mesh.points_mm), twin.mesh.n_points, Reentry.of(twin.mesh)
+    named = {(i.site, tuple(i.coupling_ms)): i.circuit for i in quick.inductions if i.induced}
+    members: list[tuple[str | None, Circuit, NDArray[np.float64]]] = []
+    for e in run.episodes:
+        if (circuit := describe(reentry, e.log, e.site)) is not None:
+            members.append((named[e.site, tuple(e.coupling_ms)], circuit, phases(e.log, n)))
+    seen: set[str | None] = set()
     for circuit in everything.circuits:
-        if any(one(circuit, q) for q in quick.circuits):
+        order = phases(everything.episodes[circuit.id].log, n)
+        mine = {name for name, m, phase in members if same(circuit, m, Likeness(way=coherence(tree, circuit, m, order, phase)))}
+        seen |= mine
+        if mine:
             record.found.append(_said(circuit))
             continue
         record.missed.append(_said(circuit))
-        gaps = [float(np.linalg.norm(np.subtract(circuit.centre_mm, q.centre_mm))) for q in quick.circuits]
+        gaps = [float(np.linalg.norm(np.subtract(circuit.centre_mm, m.centre_mm))) for _, m, _ in members]
         record.isthmuses_missed += min(gaps, default=np.inf) > ISTHMUS_MM
-    record.extra = [_said(q) for q in quick.circuits if not any(one(q, c) for c in everything.circuits)]
+    record.extra = [_said(q) for q in quick.circuits if q.id not in seen]
 
 
 def _confirmed(twin: Twin, protocol: Protocol, found: Collected) -> dict[str, str]:

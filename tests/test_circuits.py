@@ -163,6 +163,16 @@ def test_cycles_of_unsteady_reentry_do_not_tell_it_apart():
     assert not same(a, dataclasses.replace(plain((0, 0, 0), (-1.0, 0, 0), 360.0), cycle_variation_ms=60.0))
 
 
+def test_reentries_that_wander_are_one_where_their_loops_meet():
+    def wandering(centre, variation=120.0, length=0.0):
+        return dataclasses.replace(plain(centre), cycle_variation_ms=variation, isthmus_length_mm=length)
+
+    assert same(wandering((0, 0, 0)), wandering((25, 0, 0)))
+    assert not same(wandering((0, 0, 0)), wandering((35, 0, 0)))
+    assert not same(wandering((0, 0, 0)), wandering((25, 0, 0), length=20.0))
+    assert not same(wandering((0, 0, 0)), wandering((25, 0, 0), variation=10.0))
+
+
 def test_ecg_and_way_decide_where_they_are_known():
     a, far = plain((0, 0, 0)), plain((13, 0, 0))
     assert not same(a, far)

@@ -20,7 +20,7 @@ class PlanRequest:
 
     protocol: str = "quick"
     sites: tuple[str, ...] = ()
-    strategies: tuple[str, ...] = ("isthmus_transection", "border_homogenisation")
+    strategies: tuple[str, ...] = ("isthmus_transection", "dechannelling", "border_homogenisation")
     access: tuple[str, ...] = ("lv_endo", "rv_endo")
     max_volume_ml: float = 6.0
     max_rounds: int = 4
@@ -36,6 +36,12 @@ class PlanRequest:
     confirm_negatives: int = 0
     vote: bool = False
     """Pace with four other settings of the reduced model too: how many of them induce from a site is said with it."""
+
+    @staticmethod
+    def of(raw: Mapping[str, Any]) -> PlanRequest:
+        """From the plain values of a run record, whose lists were tuples. Raises TypeError for fields that this version does not have."""
+        given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+        return PlanRequest(**given)
 
 
 @dataclass(frozen=True)
