@@ -187,6 +187,7 @@ def test_wfdb_formats_agree_with_the_wfdb_package(tmp_path: Path, form: str) -> 
 def test_our_wfdb_files_are_read_by_the_wfdb_package(tmp_path: Path) -> None:
     wfdb = pytest.importorskip("wfdb")
     write_wfdb(tmp_path / "own.hea", rhythm(2))
+    assert (read_ecg(tmp_path / "own.dat").array() == read_ecg(tmp_path / "own.hea").array()).all(), "either file names the record"
     theirs = wfdb.rdrecord(str(tmp_path / "own"))
     assert theirs.sig_name == list(LEADS)
     np.testing.assert_allclose(theirs.p_signal, rhythm(2).array().T, atol=6e-4)

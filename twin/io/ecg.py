@@ -58,6 +58,9 @@ def _reader(path: Path) -> Callable[[Path, Notes], Ecg]:
         return read_dicom_ecg
     if is_aecg(start):
         return read_aecg
+    header = path.with_suffix(".hea")
+    if path.suffix.lower() == ".dat" and header.is_file():  # the half of a record that says nothing about itself
+        return lambda _, notes: read_wfdb(header, notes)
     return read_wfdb if path.suffix.lower() == ".hea" else _read_csv
 
 
