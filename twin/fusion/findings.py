@@ -62,11 +62,11 @@ def _about_emptiness(result: Mapping[str, Any]) -> list[str]:
     if leakage["auc_told_of_emptiness"] is None:
         return []
     using, without = leakage["auc_using_emptiness"], leakage["auc_without_emptiness"]
-    uses = (
-        f'The default may use it and has AUC {using:.3f}; without it ([fusion] emptiness = "report") {without:.3f}'
-        if result["uses_emptiness"]
-        else f'The default does not use it and has AUC {without:.3f}; with it ([fusion] emptiness = "use") {using:.3f}'
-    )
+    uses = {
+        "use": f'The default may use it and has AUC {using:.3f}; without it ([fusion] emptiness = "report") {without:.3f}',
+        "cells": f'The default may use it within blocks and has AUC {using:.3f}; without it ([fusion] emptiness = "report") {without:.3f}',
+        "report": f'The default does not use it and has AUC {without:.3f}; with it ([fusion] emptiness = "use") {using:.3f}',
+    }[result["emptiness"]]
     out = [
         f"Which cells are empty predicts the outcome by itself (AUC {leakage['emptiness_auc']:.2f}): care, not biology, may be what is "
         f"learnt. {uses}; told of every empty cell, early fusion has {leakage['auc_told_of_emptiness']:.3f}."
