@@ -13,8 +13,6 @@ They run the same stages as `vtwin plan` and leave the same folder: what one has
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,16 +126,14 @@ def plan(model: Model, request: PlanRequest | None = None, out: str | Path | Non
     """
     from planners.app.plan_command import plan_case
     from planners.finished import load_mesh, load_plan
+    from twin.stages import take_over
 
     case = model.loaded.case if request is None else replace(model.loaded.case, request=request)
     folder = model.out if out is None else Path(out)
     if folder != model.out:
         _claim(case, folder, model.seed)
         for stage in (path for name in ("mesh", "tissue") for path in (model.out / "stages").glob(f"{name}-*")):
-            if not (folder / "stages" / stage.name).exists():
-                partial = folder / "stages" / f".{stage.name}.{os.getpid()}"
-                shutil.copytree(stage, partial)
-                partial.rename(folder / "stages" / stage.name)
+            take_over(stage, folder / "stages")
     plan_case(case, folder, _silent(), seed=model.seed)
     made = load_plan(folder)
     return Planned(made, load_mesh(folder, made), folder)

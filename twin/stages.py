@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +14,18 @@ from typing import TypeVar
 from twin.atomic import Damaged, write_json
 
 T = TypeVar("T")
+
+
+MARKER = "complete.json"
+
+
+def take_over(stage: Path, stages: Path) -> None:
+    """Copy a finished stage's folder of another run below `stages`, whole or not at all; an unfinished one, or one that is there, stays."""
+    if not (stage / MARKER).is_file() or (stages / stage.name).exists():
+        return
+    stages.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=stages) as folder:
+        os.replace(shutil.copytree(stage, Path(folder) / stage.name), stages / stage.name)
 
 
 @dataclass
@@ -42,7 +56,7 @@ class Stages:
         """
         folder = self.path(name, key)
         self.keys[name] = key
-        marker = folder / "complete.json"
+        marker = folder / MARKER
         if marker.exists():
             try:
                 value = load(folder)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -25,6 +23,7 @@ from twin.case import load_case
 from twin.errors import InputError
 from twin.plan import PlanRequest
 from twin.run import RunRecord
+from twin.stages import take_over
 
 MADE_BY = ("plan", "calibrate")
 """Commands whose folders hold a calibrated twin."""
@@ -66,7 +65,7 @@ def _of_folder(source: Path, out: Path, console: Console, seed: int, fresh: bool
         raise InputError(
             source, "stages", "the tissue of this run is not there", f"run `vtwin {made_by}` again with the same case and folder"
         )
-    request = _request(settings.get("request", {}))
+    request = PlanRequest.of(settings.get("request", {}))
     factors = settings.get("apd_factors")
     identity = {"command": "induce", "seed": seed, "inputs": record["inputs"], "settings": {"tissue": keys["tissue"], **settings}}
     calibration = Calibration.load(folder)
@@ -82,23 +81,10 @@ def _of_folder(source: Path, out: Path, console: Console, seed: int, fresh: bool
     line = line_of(out, console, seed)
     line.stages.keys.update({name: keys[name] for name in ("mesh", "tissue")})
     if "induction" in keys:
-        _take_over(source / "stages" / f"induction-{keys['induction']}", out / "stages")
+        # what it has paced is not paced again
+        take_over(source / "stages" / f"induction-{keys['induction']}", out / "stages")
     pacing = PacingSettings() if factors is None else PacingSettings(tables=scaled(factors))
     return _pace(line, calibration, request, pacing, identity, out)
-
-
-def _request(raw: Mapping[str, Any]) -> PlanRequest:
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
-    return PlanRequest(**given)
-
-
-def _take_over(stage: Path, stages: Path) -> None:
-    """Copy a finished stage of another run, whole or not at all: what it has paced is not paced again."""
-    if not (stage / "complete.json").is_file() or (stages / stage.name).exists():
-        return
-    stages.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=stages) as folder:
-        os.replace(shutil.copytree(stage, Path(folder) / stage.name), stages / stage.name)
 
 
 def _pace(

@@ -7,7 +7,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +63,8 @@ class Base:
             stages = _stages(folder, plan)
             results = [load_site(path) for path in sorted(stages["induction"].glob("site-*.npz"))]
             calibration = Calibration.load(stages["tissue"])
-            raw: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plan.run["settings"]["request"].items()}
             # lesions whose size nobody gave are those of the plan's energy
-            request = with_energy(PlanRequest(**raw))
+            request = with_energy(PlanRequest.of(plan.run["settings"]["request"]))
         except (KeyError, TypeError) as error:
             problem = f"was made by another version of vtwin (it has no {error})"
             raise InputError(folder, "stages", problem, "run `vtwin plan` again, into a new folder") from None
