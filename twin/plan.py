@@ -20,7 +20,7 @@ class PlanRequest:
 
     protocol: str = "quick"
     sites: tuple[str, ...] = ()
-    strategies: tuple[str, ...] = ("isthmus_transection", "border_homogenisation")
+    strategies: tuple[str, ...] = ("isthmus_transection", "dechannelling", "border_homogenisation")
     access: tuple[str, ...] = ("lv_endo", "rv_endo")
     max_volume_ml: float = 6.0
     max_rounds: int = 4
