@@ -74,6 +74,27 @@ def test_arvc_gives_the_worked_examples_with_the_corrected_baseline(values, one,
     assert [r["value"] for r in answer.results] == pytest.approx([one, two, five], abs=6e-4)
 
 
+def test_arvc_without_ventricular_complexes_takes_their_term_as_nothing():
+    """risk_scores.md, section 3: male of 15, syncope, TWI 5, RVEF 66; said in the notes, since the article leaves it open."""
+    answer = BY_NAME["arvc"].answer(dict(zip(ARVC_KEYS, (1, 15, 1, 0, 0, 5, 66))))
+    assert answer.results[-1]["value"] == pytest.approx(12.386, abs=6e-4)
+    assert any("no complexes" in note for note in answer.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "values", "total"),
+    [
+        ("hcm_risk_scd", HCM_KEYS, (50, 20, 44, 30, 0, 0, 0), 2.384721),
+        ("hcm_risk_scd", HCM_KEYS, (16, 35, 67, 154, 1, 1, 1), 6.110236),
+        ("arvc", ARVC_KEYS, (0, 48, 0, 0, 1, 4, 55), -1.9800),
+        ("arvc", ARVC_KEYS, (0, 22, 0, 1, 20527, 4, 28), 1.767407),
+    ],
+)
+def test_linear_predictors_are_those_of_the_worked_examples(name, keys, values, total):
+    facts = dict(zip(keys, values))
+    assert sum(term.bounds(facts)[0] for term in BY_NAME[name].terms) == pytest.approx(total, abs=1e-6)
+
+
 SEATTLE_CASE = {
     "age_years": 65, "male": 1, "nyha": 3, "lvef_percent": 20, "ischaemic_cm": 1, "systolic_mmhg": 120,
     "diuretic_mg_per_kg_day": 1.0, "sodium_mmol_l": 137,
@@ -92,6 +113,12 @@ SEATTLE_CASE = {
 def test_seattle_gives_the_worked_examples(treated, survival):
     answer = BY_NAME["seattle"].answer(SEATTLE_CASE | dict.fromkeys(treated, 1))
     assert [r["value"] for r in answer.results] == pytest.approx(survival, abs=6e-3)
+
+
+def test_the_seattle_sum_is_the_published_one():
+    for treated, total in (((), 1.877429), (("ace_inhibitor", "beta_blocker", "statin", "k_sparing_diuretic", "icd"), 0.122698)):
+        facts = SEATTLE_CASE | dict.fromkeys(treated, 1)
+        assert sum(term.bounds(facts)[0] for term in BY_NAME["seattle"].terms) == pytest.approx(total, abs=1e-6)
 
 
 @given(st.data())
