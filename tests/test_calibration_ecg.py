@@ -9,16 +9,17 @@ import pytest
 
 from meshing.anatomy import complete
 from meshing.sites import landmarks, pacing_sites
-from planners.calibration import calibrate
+from planners.calibration import calibrate, line
 from planners.calibration.finer import FinerForward
 from planners.calibration.line import recovery_of, register_map
 from solvers.ecg import LeadField, lead_matrix
 from solvers.eikonal.forward import EikonalForward
 from tests.analytic_hearts import ventricles
+from twin.calibrate.ecg import upside_down
 from twin.calibrate.recovery import NAMES, PARAMS, from_intervals, from_t_wave
 from twin.calibrate.velocity import RATIO_SD, prior_covariance, priors
 from twin.mesh import HeartMesh
-from twin.patient import LEADS, Ecg, ElectroanatomicalMap, Evidence, Patient
+from twin.patient import ELECTRODES, LEADS, Ecg, ElectroanatomicalMap, Evidence, Patient
 from twin.tissue import Velocity
 from twin.volume import LabelVolume
 
@@ -163,3 +164,25 @@ def test_no_torso_is_made_where_the_map_measured_recovery(
     found = calibrate(heart, patient, {}, 0, lambda line: None)
     assert "measured activation-recovery intervals" in found.unknowns["apd/mean_ms"]["set_by"]
     assert found.ecg is not None
+
+
+def test_an_upside_down_recording_of_electrodes_that_were_measured_is_noticed(
+    heart: HeartMesh, paced: tuple[int, np.ndarray, np.ndarray, LeadField], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Electrodes on a ring round the ventricles, as no chest has them: only with their places are the leads met, once turned over."""
+    _, arrival, _, _ = paced
+    centre = heart.points_mm.mean(axis=0)
+    angle = np.radians(np.linspace(200.0, 520.0, 9))
+    ring = np.stack([110.0 * np.cos(angle), 110.0 * np.sin(angle), np.linspace(-60.0, 60.0, 9)], axis=1)
+    places = dict(zip(ELECTRODES, centre + ring, strict=True))
+    # no T wave: with one duration everywhere it would be the QRS upside down
+    beat = LeadField(heart, places).qrs(arrival, np.arange(-60.0, 640.0))
+    recording = replace(upside_down(_strip(beat, 0.001)), electrodes_mm=places)
+    monkeypatch.setattr(FinerForward, "worth_it", staticmethod(lambda mesh: False))
+    monkeypatch.setattr(LeadField, "in_torso", lambda *_: pytest.fail("these electrodes lie on no phantom's skin"))
+    # a paced beat has no breakthrough of its own in the right ventricle
+    monkeypatch.setattr(line, "_rv_candidates", lambda mesh: [])
+    found = calibrate(heart, replace(_mapped(heart, arrival), ecg=Evidence(recording, "ecg.csv")), {}, 0, lambda _: None)
+    assert found.twin.tissue.fit["ecg"]["electrodes"] == "as measured"
+    assert found.twin.tissue.fit["ecg"]["upside_down_correlation"] > 0.85
+    assert any("all leads upside down would raise" in doubt for doubt in found.doubts)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twin.calibrate.ecg import upside_down
 from twin.case import Case
 from twin.errors import InputError
 from twin.io.bundle import bundle_eam, bundle_ecg
@@ -42,7 +43,7 @@ def _placed_ecg(case: Case, path: Path, notes: Notes) -> Ecg:
     ecg, options = _read_ecg(case, path, notes), case.options["ecg"]
     if options.get("inverted", False):
         notes.add("the ECG is taken upside down, as the case says")
-        ecg = replace(ecg, leads={name: -values for name, values in ecg.leads.items()})
+        ecg = upside_down(ecg)
     return replace(ecg, electrodes_mm=options.get("electrodes", {}))
 
 

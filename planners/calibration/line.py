@@ -20,7 +20,7 @@ from planners.calibration.unknowns import IDENTIFIED, belief_of, described
 from solvers.ecg import LeadField
 from solvers.eikonal.forward import EikonalForward
 from twin.calibrate.doubts import doubts_about
-from twin.calibrate.ecg import compare
+from twin.calibrate.ecg import compare, upside_down
 from twin.calibrate.recovery import Recovery, from_intervals, from_t_wave
 from twin.calibrate.registration import Registration, register
 from twin.calibrate.sources import prune, settle, with_uncertainty
@@ -262,7 +262,8 @@ def calibrate(
     forward = EikonalForward(mesh)
     places = dict(patient.ecg.value.electrodes_mm) if patient.ecg is not None else {}
     leads = LeadField(mesh, places or electrodes(mesh))
-    in_torso = LeadField.in_torso(mesh, electrodes_mm=places or None) if _needs_torso(patient) else None
+    # electrodes that were measured do not lie on the skin of the phantom
+    in_torso = (leads if places else LeadField.in_torso(mesh)) if _needs_torso(patient) else None
     registration = None
     points = lat = bipolar = np.zeros(0)
     numbers: dict[str, Any] = {"map_points": 0}
@@ -299,6 +300,9 @@ def calibrate(
     recovery = recovery_of(mesh, in_torso, arrival, patient, points)
     if ecg is not None:
         numbers["ecg"] = ecg.summary() | {"electrodes": "as measured" if places else "generic chest"}
+        if patient.ecg is not None:
+            turned = compare(leads, arrival, upside_down(patient.ecg.value))
+            numbers["ecg"]["upside_down_correlation"] = round(turned.mean_correlation, 3)
         if ecg.mean_correlation < POSE_BELOW and patient.ecg is not None and not places:
             progress("the leads are not reproduced: trying other poses of the heart among the electrodes")
             pose = fit_pose(mesh, arrival, patient.ecg.value, seed)

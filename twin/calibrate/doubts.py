@@ -89,7 +89,11 @@ def doubts_about(fit: VelocityFit, numbers: Mapping[str, Any], ecg: EcgFit | Non
                 out.append(
                     f"{name} of {value:.2f} m/s lies far {side} what is known of tissue: check scale and sign of the activation times."
                 )
-    if ecg is not None and (swap := lead_order(ecg)):
+    if ecg is not None and (turned := numbers.get("ecg", {}).get("upside_down_correlation", -1.0)) > ecg.mean_correlation + BETTER.value:
+        # not at the shift of the recording as it is: upside down another part of it is met best
+        gain = f"from {ecg.mean_correlation:.2f} to {turned:.2f}"
+        out.append(f"ECG: all leads upside down would raise the mean correlation {gain}; check the order and the sign of the leads.")
+    elif ecg is not None and (swap := lead_order(ecg)):
         out.append(f"ECG: {swap}; check the order of the leads.")
     if recorded is not None and (broken := kirchhoff(recorded)):
         out.append(f"ECG: {broken}; check names and order of {', '.join(LEADS[:3])}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,3 +80,8 @@ def compare(model: EcgModel, arrival_ms: Array, ecg: Ecg) -> EcgFit:
     scale = float((measured * predicted).sum() / max((predicted**2).sum(), 1e-12))
     shift = best - len(time) // 2 - float(time[0])
     return EcgFit(time, predicted, np.array(measured), correlation[:, best], shift, scale)
+
+
+def upside_down(ecg: Ecg) -> Ecg:
+    """The recording with the sign of every lead changed."""
+    return replace(ecg, leads={name: -values for name, values in ecg.leads.items()})
