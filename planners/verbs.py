@@ -13,7 +13,8 @@ They run the same stages as `vtwin plan` and leave the same folder: what one has
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,12 +83,17 @@ def _silent() -> Any:
     return Silent(as_json=True)
 
 
-def _claim(case: Case, out: Path, seed: int) -> None:
-    """Take the folder for the plan of this case."""
-    from planners.app.output import claim
+@contextmanager
+def _claimed(case: Case, out: Path, seed: int) -> Iterator[None]:
+    """Take the folder for the plan of this case; others may work in it again after the block, while a notebook lives on."""
+    from planners.app.output import claim, let_go
     from planners.app.plan_command import identity_of
 
     claim(out, identity_of("plan", case, seed))
+    try:
+        yield
+    finally:
+        let_go(out)
 
 
 def load(path: str | Path, folder: str | Path | None = None) -> LoadedCase:
@@ -111,11 +117,11 @@ def build(loaded: LoadedCase, out: str | Path, seed: int = 0) -> Model:
     from twin.stages import Stages
 
     folder, console = Path(out), _silent()
-    _claim(loaded.case, folder, seed)
-    line = Line(Stages(folder / "stages", console.progress), console, seed, 1)
-    case = clinical_twin(loaded.case, loaded.patient, console.progress).case(loaded.case)
-    mesh = line.mesh(loaded.patient, case)
-    return Model(loaded, line.calibration(mesh, loaded.patient, case), folder, seed)
+    with _claimed(loaded.case, folder, seed):
+        line = Line(Stages(folder / "stages", console.progress), console, seed, 1)
+        case = clinical_twin(loaded.case, loaded.patient, console.progress).case(loaded.case)
+        mesh = line.mesh(loaded.patient, case)
+        return Model(loaded, line.calibration(mesh, loaded.patient, case), folder, seed)
 
 
 def plan(model: Model, request: PlanRequest | None = None, out: str | Path | None = None) -> Planned:
@@ -130,11 +136,11 @@ def plan(model: Model, request: PlanRequest | None = None, out: str | Path | Non
 
     case = model.loaded.case if request is None else replace(model.loaded.case, request=request)
     folder = model.out if out is None else Path(out)
-    if folder != model.out:
-        _claim(case, folder, model.seed)
-        for stage in (path for name in ("mesh", "tissue") for path in (model.out / "stages").glob(f"{name}-*")):
-            take_over(stage, folder / "stages")
-    plan_case(case, folder, _silent(), seed=model.seed)
+    with _claimed(case, folder, model.seed):
+        if folder != model.out:
+            for stage in (path for name in ("mesh", "tissue") for path in (model.out / "stages").glob(f"{name}-*")):
+                take_over(stage, folder / "stages")
+        plan_case(case, folder, _silent(), seed=model.seed)
     made = load_plan(folder)
     return Planned(made, load_mesh(folder, made), folder)
 

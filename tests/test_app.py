@@ -215,6 +215,15 @@ def test_an_output_folder_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
         claim(tmp_path / "gone", {"seed": 1})
 
 
+def test_an_interruption_says_that_nothing_is_lost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("planners.app.doctor.examine", stopped)
+    assert run(["doctor"]) == 130
+    assert capsys.readouterr().err == "vtwin: interrupted; what is finished is kept, the same command resumes\n"
+
+
 def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     claim(tmp_path / "out", {"seed": 1})

@@ -38,6 +38,9 @@ _OF_THE_USER = {
 """What the system says of a path that the user gave, and what helps."""
 
 
+INTERRUPTED = 130
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point: every expected failure is one line on standard error and an exit status (interface.md)."""
     sys.exit(run(argv))
@@ -51,8 +54,7 @@ def run(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"vtwin: {error}\n")
         return error.exit_status
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("vtwin: interrupted; what is finished is kept, the same command resumes\n")
-        return 130
+        return _interrupted()
     except BrokenPipeError:  # whoever read the output has seen enough: `vtwin verify | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -75,4 +77,12 @@ def run(argv: list[str] | None = None) -> int:
             sys.stderr.write(f"vtwin: {error.format_message()} ({command} --help lists what there is)\n")
             return 2
         raise
+    if result == INTERRUPTED:  # typer makes a status of the exception
+        return _interrupted()
     return result if isinstance(result, int) else 0
+
+
+def _interrupted() -> int:
+    """Say that nothing is lost."""
+    sys.stderr.write("vtwin: interrupted; what is finished is kept, the same command resumes\n")
+    return INTERRUPTED

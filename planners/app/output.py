@@ -92,6 +92,11 @@ def _hold(out: Path) -> None:
 def finish(out: Path, identity: Mapping[str, Any], record: Mapping[str, Any]) -> None:
     """Write the finished run record, and let the folder go."""
     write_json(out / RECORD, {"identity": identity, "status": "done", **record})
+    let_go(out)
+
+
+def let_go(out: Path) -> None:
+    """Let other processes work in the folder again."""
     handle = _HELD.pop(out.resolve(), None)
     if handle is not None:
         os.close(handle)
