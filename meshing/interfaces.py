@@ -23,7 +23,7 @@ LEAST_DEG = Param(14.0, "degrees", 5.0, 20.0, "chosen here: but not if an angle 
 ROUNDS = 6
 """Rounds of smoothing afterwards: twice as many as a mesh without inner boundaries gets."""
 
-CORRECTIONS = 4
+CORRECTIONS = 6
 DAMPING = Param(
     0.4, "1", 0.2, 1.0, "chosen here: between thin layers the smoothed distances are flat, and boundaries move 2.5 times as far"
 )
