@@ -248,6 +248,25 @@ def test_pairs_of_the_heart_agree_by_what_ended_them() -> None:
     assert compare.key_of((320.0, 280.0)) == "320-280"
 
 
+def test_pairs_of_another_lattice_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "DATA", tmp_path)
+    demo = cast(compare.Demo, SimpleNamespace(sites={"aha01": np.zeros(1, np.int32)}))
+    solver = SimpleNamespace(nodes=np.zeros(5), mean_edge_mm=0.83, dt_ms=0.1)
+    asked: list[float] = []
+
+    def train(site: np.ndarray, times: tuple[float, ...], brought: object) -> Outcome:
+        asked.append(times[-1])
+        return Outcome("quiet", 300.0, 0, None, 1.0, 500.0, Activations(np.zeros(0, np.int32), np.zeros(0), np.zeros(0)))
+
+    for gain, runs in ((1.7, 6), (1.7, 6), (2.2, 12)):
+        report = {"sodium_gain": {"healthy": gain}, "predicted_error": 0.05}
+        compare.compute(demo, cast(Bench, SimpleNamespace(solver=solver, report=report, train=train)), "aha01", whole=True)
+        kept = json.loads(compare.path_of("aha01", whole=True).read_text("utf-8"))
+        assert kept["sodium_gain"] == {"healthy": gain}
+        assert list(kept["runs"]) == sorted(map(compare.key_of, compare.TRAINS_MS))
+        assert len(asked) == runs
+
+
 @cache
 def bench() -> Bench:
     """Monodomain on the ring."""
