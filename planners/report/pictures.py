@@ -102,7 +102,9 @@ def plan(story: Story) -> dict[str, bytes]:
     inside = _facing(_surface(mesh, ("lv_endo",), colours), inner)
     sites = [sphere(np.asarray(p, float), 2.2, SITE) for p in _inducing_sites(story)]
     return {
-        "Targets (blue) and circuit (orange), outer wall clear": render([endo, glass, *marks, *sites], outer),
+        "Targets (blue) and circuit (orange), outer wall clear; green: sites that induce; the bar is 20 mm": render(
+            [endo, glass, *marks, *sites], outer
+        ),
         "Targets and circuit on the LV endocardium, seen from the cavity": render([inside, *marks], inner),
     }
 
