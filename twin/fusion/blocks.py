@@ -106,9 +106,8 @@ class Design:
 
 
 FLAG_SPREAD = 0.25
-"""A column of two kinds is scaled by the geometric mean of its spread and at least this share of their difference (chosen here, on the
-shipped sets): a sign that few patients have is stretched half as far (in the logarithm) as unit spread would, or it would outweigh what
-all have."""
+"""Least spread of a column of two kinds, as a share of their difference (chosen here, on the shipped sets): a sign that few patients have
+is not stretched until it outweighs what all have."""
 
 
 def _stride(filled: Array) -> Array:
@@ -140,8 +139,7 @@ class Encoder:
             number = _numbers(frame, block)
             centre = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in number.T])
             filled = np.where(np.isfinite(number), number, centre)
-            own = filled.std(axis=0)
-            spread = np.sqrt(own * np.maximum(own, FLAG_SPREAD * _stride(filled)))
+            spread = np.maximum(filled.std(axis=0), FLAG_SPREAD * _stride(filled))
             levels = []
             for column in block.categorical:
                 values = _values(frame, [column])[:, 0]
