@@ -240,6 +240,10 @@ def test_the_command_needs_one_file_and_leaves_a_report(tmp_path, capsys):
     frame, y = drawn(120)
     frame.assign(y=y.astype(int)).to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "s.toml").write_text(STUDY)
+    assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "out"), "--json", "--dry-run"]) == 0
+    (said,) = json.loads(capsys.readouterr().out)
+    assert said["patients"] > said["events"] > 0
+    assert not (tmp_path / "out").exists()
     assert run(["fuse", str(tmp_path / "s.toml"), "-o", str(tmp_path / "out"), "--json", "--workers", "1"]) == 0
     found = json.loads((tmp_path / "out" / "fusion.json").read_text())
     assert {"only clinical", "only imaging", "early", "late_stack", "default"} == set(found["models"])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from planners.app.cli_options import Fresh, Json, Out
+from planners.app.cli_options import Dry, Fresh, Json, Out
 from planners.app.console import Console
 
 
@@ -115,6 +115,7 @@ def fuse(
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the folds (default: the study's).")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes (default: one per core).")] = None,
     fresh: Fresh = False,
+    dry_run: Dry = False,
     json: Json = False,
 ) -> int:
     """Fit and evaluate fusion models of clinical and imaging blocks on a table, or on all tables that a folder has studies for.
@@ -123,6 +124,8 @@ def fuse(
     """
     from planners.app import fuse_command
 
+    if dry_run:
+        return fuse_command.dry_run(study, out, seed, fresh, Console(json))
     return fuse_command.fuse(study, out, seed, fresh, Console(json), workers)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from planners.app.console import Console
-from planners.app.output import claim, finish
+from planners.app.output import check, claim, finish
 from planners.report.fusion import write_fusion_report
 from twin.atomic import write_json
 from twin.errors import InputError
@@ -24,6 +24,9 @@ from twin.fusion.study import Study, load_study
 from twin.fusion.table import load_table
 from twin.io.source import did_you_mean
 from twin.run import content_hash
+
+SECONDS = 1.5e-3
+"""CPU seconds per fold and patient (measured on Cleveland's 303 patients, 50 folds, on a busy machine, 2026-11-25)."""
 
 
 def settings_of(study: Study, seed: int | None) -> Settings:
@@ -51,6 +54,40 @@ def fuse(path: Path, out: Path, seed: int | None, fresh: bool, console: Console,
     lines = [] if result is None else [_line(result), *result["findings"]]
     console.result(result or {"out": str(out)}, [*lines, f"report: {out / 'report.html'}"])
     return 0
+
+
+def dry_run(path: Path, out: Path, seed: int | None, fresh: bool, console: Console) -> int:
+    """Read and check every study and its table, and say what would be fitted and about how long it takes."""
+    studies = sorted(path.glob("*.toml")) if path.is_dir() else [path]
+    if not studies:
+        raise InputError(path, "folder", "holds no study", "name a folder with study files (TOML), or one of them")
+    found: list[dict[str, Any]] = []
+    for one in studies:
+        study = load_study(one)
+        settings, table = settings_of(study, seed), load_table(study)
+        patients, folds = len(table.outcome), settings.folds * settings.repeats
+        found.append(
+            {
+                "name": study.name,
+                "patients": patients,
+                "events": int(table.outcome.sum()),
+                "blocks": list(table.blocks),
+                "folds": folds,
+                "models": list(settings.models),
+                "seconds": max(1, round(folds * patients * SECONDS / _cores())),
+            }
+        )
+        if not path.is_dir():
+            check(out, _identity(path, study, settings), fresh)
+    said = "{name}: {patients} patients, {events} events, blocks {blocks}; {folds} folds, about {seconds} s"
+    console.result(found, [said.format(**{**row, "blocks": ", ".join(row["blocks"])}) for row in found])
+    return 0
+
+
+def _identity(path: Path, study: Study, settings: Settings) -> dict[str, Any]:
+    """What makes a folder that of one evaluation."""
+    inputs = {"study": content_hash(path), **{name: content_hash(file) for name, file in study.files().items()}}
+    return {"command": "fuse", "inputs": inputs, "seed": settings.seed}
 
 
 def _cores() -> int:
@@ -123,8 +160,7 @@ def _fuse_one(path: Path, out: Path, seed: int | None, fresh: bool, console: Con
     study = load_study(path)
     settings = settings_of(study, seed)
     table = load_table(study)
-    inputs = {"study": content_hash(path), **{name: content_hash(file) for name, file in study.files().items()}}
-    identity = {"command": "fuse", "inputs": inputs, "seed": settings.seed}
+    identity = _identity(path, study, settings)
     if claim(out, identity, fresh) and (out / "fusion.json").exists():
         console.progress(f"{out} holds this evaluation already")
         return None
