@@ -87,7 +87,7 @@ def test_the_graded_lattice_conforms_and_has_four_shapes(levels: int) -> None:
     assert grid.cell_mm.max() == 0.8 * 2**levels
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_any_smooth_body_graded_anywhere_is_conforming_positive_and_of_good_angles(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -129,12 +129,12 @@ def test_a_graded_lattice_says_what_stuffing_says() -> None:
 
 def test_a_wave_is_as_right_in_fine_cells_as_in_a_fine_mesh_and_crosses_into_coarse_ones() -> None:
     def box(p: np.ndarray) -> np.ndarray:
-        return np.abs(p).max(axis=1) - 12.0
+        return np.abs(p).max(axis=1) - 10.0
 
     def wanted(p: np.ndarray, reach: float) -> np.ndarray:
         return 1.5 + 0.5 * np.maximum(p[:, 0] - reach + 2.0, 0.0)
 
-    low, high, fibre = np.full(3, -12.0), np.full(3, 12.0), np.array([np.cos(0.6), np.sin(0.6), 0.0])
+    low, high, fibre = np.full(3, -10.0), np.full(3, 10.0), np.array([np.cos(0.6), np.sin(0.6), 0.0])
     errors = {}
     for name, body in (
         ("coarse", stuff(box, low, high, 3.0)),
@@ -142,7 +142,7 @@ def test_a_wave_is_as_right_in_fine_cells_as_in_a_fine_mesh_and_crosses_into_coa
         ("graded", stuff_graded(box, wanted, low, high, 1.5, 1)),
     ):
         geometry = EikonalMesh(body.points, body.tets, np.tile(fibre, (len(body.tets), 1)))
-        source = int(np.argmin(np.linalg.norm(body.points - [-8.0, 0.0, 0.0], axis=1)))
+        source = int(np.argmin(np.linalg.norm(body.points - [-6.0, 0.0, 0.0], axis=1)))
         late = geometry.solve(0.6, 0.25, *geometry.ball(source, 4.0, 0.6, 0.25)) - exact_ms(
             body.points, body.points[source], fibre, 0.6, 0.25
         )
@@ -317,6 +317,7 @@ def test_a_graded_conforming_mesh_does_not_depend_on_storage(order: tuple[int, i
     np.testing.assert_array_equal(found.region, known.region)
 
 
+@pytest.mark.slow
 def test_a_field_of_sizes_of_ones_own() -> None:
     sizes = partial(lambda top, p: np.where(p @ top > 0, 1.2, 2.4), Ventricles(frame=rotation((1.0, 2.0, 0.5), 37.0)).frame[:, 2])
     mesh = mesh_heart(scarred(), 2.4, grading=Grading(1.2, sizes=sizes))
