@@ -15,7 +15,7 @@ from twin.plan import Plan, PlanRequest
 from twin.run import content_hash
 
 MESH = (
-    "Monodomain's cycle lengths are too long by up to a fifth: its mesh slows fronts that curve (docs/reentry.md). "
+    "Monodomain's cycle lengths are too long by about a tenth: its mesh slows fronts that curve (docs/reentry.md). "
     "It tells whether a circuit sustains itself, not how fast."
 )
 
