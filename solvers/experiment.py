@@ -28,8 +28,9 @@ __all__ = ["BoxSpec", "Branch", "EcgSpec", "Expected", "Experiment", "StimulusSp
 
 METHODS = ("monodomain", "eikonal", "reentrant_eikonal")
 SCHEMES = ("explicit", "reference", "svi")
-CORRECTIONS = ("none", "planar", "premature")
-"""planar: tensors for the speed of a first wave; premature: also the sodium conductance for those that follow soon (excitability)."""
+CORRECTIONS = ("auto", "none", "planar", "premature")
+"""auto: planar on a coarse mesh of vtwin's own lattices, else none; planar: tensors for the speed of a first wave; premature: also the
+sodium conductance for those that follow soon (excitability)."""
 
 QUIET = Param(50.0, "ms", 20.0, 200.0, "chosen here: longer than a wave can hide below the threshold between two nodes of a usable mesh")
 
@@ -88,7 +89,8 @@ def load_experiment(path: Path) -> Experiment:
         duration_ms=duration_ms,
         theta=solver.number("theta", "", THETA.value, 0.0, 1.0),
         scheme=solver.choice("scheme", SCHEMES, "explicit"),
-        correction=solver.choice("correction", CORRECTIONS, "none"),
+        # whoever gives a mass blend of his own wants the plain scheme
+        correction=solver.choice("correction", CORRECTIONS, "none" if "theta" in solver.values else "auto"),
         quiet_ms=_quiet(solver, stop),
         precision=solver.choice("precision", ("float32", "float64"), "float32"),
         device=solver.choice("device", DEVICES, "cpu"),
@@ -122,7 +124,7 @@ def _quiet(solver: Table, stop: Table) -> float | None:
 def _check_together(experiment: Experiment) -> None:
     """What single keys cannot tell."""
     path, method = experiment.where, experiment.method
-    if experiment.correction != "none" and (experiment.scheme != "explicit" or method != "monodomain"):
+    if experiment.correction not in ("auto", "none") and (experiment.scheme != "explicit" or method != "monodomain"):
         raise InputError(path, "solver.correction", "is made for the explicit monodomain", "leave it out")
     membranes = {t.membrane.capacitance_uF_mm3 for t in experiment.tissue}
     if len(membranes) > 1:

@@ -28,6 +28,7 @@ from solvers.sim_output import probe_places, write_outputs
 from twin.errors import InputError
 from twin.experiment import Result, Status, Stimulus
 from twin.mesh import signed_volumes_mm3
+from twin.params import Param
 
 Progress = Callable[[str, float], None]
 Weights = Mapping[str, NDArray[np.float64]]
@@ -35,12 +36,20 @@ Weights = Mapping[str, NDArray[np.float64]]
 CHECKPOINT_S = 60.0
 """Least time between two checkpoints: what a killed run loses, and longer than it takes to write one."""
 CHECKPOINT_LOOK_MS = 1.0
+FINE_EDGE = Param(
+    0.35,
+    "mm",
+    0.25,
+    0.4,
+    "chosen here: mean edge of cubes of 0.25 mm, from which on plane waves are right without a correction (docs/solvers.md)",
+)
 WORK = "partial"
 """Folder of a run that is not finished: beats, checkpoint."""
 
 
 def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodomain, dict[str, Any]]:
     """The solver of an experiment, and the report on the correction of its mesh. Raises InputError for cells or steps that cannot be."""
+    experiment, why = _decided(experiment, scene)
     mesh, tissue = scene.mesh, scene.tissue
     models = _models(experiment)
     of_node = _majority(mesh, tissue, scene.conducting, len(models))
@@ -71,7 +80,24 @@ def build(experiment: Experiment, scene: Scene, tell: Progress) -> tuple[Monodom
         safe = STABLE_SHARE.value * solver.limit_ms
         problem = f"{solver.dt_ms:g} ms is above the stability limit of this mesh, {solver.limit_ms:.3g} ms"
         raise InputError(experiment.where, "solver.dt", problem, f"use {safe:.2g} ms or less, or leave dt out")
-    return solver, {"predicted_error": None} if correction is None else correction.report | gains
+    return solver, {"predicted_error": None, "why": why} if correction is None else correction.report | gains
+
+
+def _decided(experiment: Experiment, scene: Scene) -> tuple[Experiment, str]:
+    """The experiment with what `correction = "auto"` means for its mesh, and why there is none where there is none."""
+    if experiment.correction == "none":
+        return experiment, "none was asked for"
+    if experiment.correction != "auto":
+        return experiment, ""
+    why = f"is made for the explicit scheme, not for {experiment.scheme}" if experiment.scheme != "explicit" else ""
+    if not why:
+        try:
+            lattice, _ = find_lattice(scene.mesh.points_mm, scene.mesh.tets)
+        except InputError as error:
+            why = f"the mesh {error.problem}"
+        else:
+            why = "the mesh is fine enough without" if lattice.edge_mm <= float(FINE_EDGE) else ""
+    return replace(experiment, correction="none" if why else "planar"), why
 
 
 def _models(experiment: Experiment) -> list[Any]:

@@ -255,6 +255,7 @@ start = "0 ms"
 [solver]
 method = "monodomain"
 device = "DEVICE"
+correction = "none"
 dt = "0.1 ms"
 duration = "6 ms"
 

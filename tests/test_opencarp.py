@@ -380,7 +380,7 @@ def test_the_wave_is_the_same_before_and_after_the_round_trip(tmp_path: Path, sc
     imported, notes = import_opencarp(tmp_path / "carp" / "experiment.par")
     assert any("solver.scheme" in note for note in notes)
     run_experiment(start, tmp_path / "before")
-    run_experiment(replace(imported, scheme=scheme), tmp_path / "after")
+    run_experiment(replace(imported, scheme=scheme, correction=start.correction), tmp_path / "after")
     before, after = (read_npz(tmp_path / name / "activation.npz")[0]["first_ms"] for name in ("before", "after"))
     assert np.isfinite(before).sum() > 0.5 * len(before)
     assert (np.isfinite(before) == np.isfinite(after)).all()

@@ -14,6 +14,8 @@ from meshing.box import box_mesh
 from solvers.experiment import load_experiment
 from solvers.monodomain import excitability
 from solvers.monodomain.excitability import Excitable, scaled
+from solvers.scene import set_up
+from solvers.sim_monodomain import _decided
 from solvers.simulate import load_mesh, run_experiment
 from twin.atomic import read_npz
 from twin.errors import InputError, RunFailed
@@ -43,6 +45,7 @@ start = "0 ms"
 method = "monodomain"
 dt = "0.05 ms"
 duration = "30 ms"
+correction = "none"
 
 [record]
 activation = { threshold = "-40 mV" }
@@ -214,7 +217,7 @@ def test_planar_correction_gives_a_coarse_box_the_speed_of_the_continuum(tmp_pat
         ("[[0, 0, 0], [6, 1, 1]]", "[[0, 0, 0], [14, 1, 1]]"),
         ("high = [1.5", "high = [1.0"),
         ("[{ at = [6, 1, 1], value = 11.0, within = 3.0 }]", "[{ at = [14, 1, 1], value = 0, within = 0 }]"),
-        ("[solver]", '[solver]\ncorrection = "planar"'),
+        ('correction = "none"', 'correction = "planar"'),
     ]
     summary = run_experiment(load_experiment(write(tmp_path, *changes)), tmp_path / "out")
     (correction,) = summary["solver"]["correction"]["tissues"]
@@ -228,7 +231,24 @@ def test_planar_correction_gives_a_coarse_box_the_speed_of_the_continuum(tmp_pat
     part = (x > 4) & (x < 11)
     assert 1 / np.polyfit(x[part], first[part], 1)[0] == pytest.approx(0.6126, rel=0.04)
     with pytest.raises(InputError, match="explicit monodomain"):
-        load_experiment(write(tmp_path, ("[solver]", '[solver]\ncorrection = "planar"\nscheme = "reference"')))
+        load_experiment(write(tmp_path, ('correction = "none"', 'correction = "planar"\nscheme = "reference"')))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ((('correction = "none"', ""),), ""),
+        ((('correction = "none"', 'scheme = "svi"'),), "explicit"),
+        ((('correction = "none"', "theta = 1.0"),), "none was asked for"),
+        ((('correction = "none"', ""), ("0.5 mm", "0.25 mm")), "fine enough"),
+    ],
+)
+def test_a_coarse_mesh_is_corrected_where_the_file_says_nothing(tmp_path, changes, why):
+    """Planar on a coarse lattice; none, and why, on a fine one, for other schemes and where a mass blend is given."""
+    experiment = load_experiment(write(tmp_path, *changes))
+    decided, said = _decided(experiment, set_up(experiment))
+    assert decided.correction == ("none" if why else "planar")
+    assert why in said
 
 
 def test_a_correction_for_premature_waves_keeps_the_speed_and_says_which_cell_it_takes(tmp_path, monkeypatch):
@@ -239,7 +259,7 @@ def test_a_correction_for_premature_waves_keeps_the_speed_and_says_which_cell_it
         ("[[0, 0, 0], [6, 1, 1]]", "[[0, 0, 0], [14, 1, 1]]"),
         ("high = [1.5", "high = [1.0"),
         ("[{ at = [6, 1, 1], value = 11.0, within = 3.0 }]", "[{ at = [14, 1, 1], value = 0, within = 0 }]"),
-        ("[solver]", '[solver]\ncorrection = "premature"'),
+        ('correction = "none"', 'correction = "premature"'),
     ]
     summary = run_experiment(load_experiment(write(tmp_path, *changes)), tmp_path / "out")
     assert summary["solver"]["correction"]["sodium_gain"] == [1.7]
@@ -258,7 +278,7 @@ def test_tissue_asked_for_by_its_speed_runs_at_it(tmp_path):
         ("[[0, 0, 0], [6, 1, 1]]", "[[0, 0, 0], [14, 1, 1]]"),
         ("high = [1.5", "high = [1.0"),
         ("[{ at = [6, 1, 1], value = 11.0, within = 3.0 }]", "[{ at = [14, 1, 1], value = 0, within = 0 }]"),
-        ("[solver]", '[solver]\ncorrection = "planar"'),
+        ('correction = "none"', 'correction = "planar"'),
     ]
     speed = 'speed = { longitudinal = "0.5 m/s", transverse = "0.2 m/s" }'
     run_experiment(load_experiment(write(tmp_path, *changes, (conductivities[0], speed), (conductivities[1], ""))), tmp_path / "out")
