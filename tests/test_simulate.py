@@ -234,6 +234,18 @@ def test_planar_correction_gives_a_coarse_box_the_speed_of_the_continuum(tmp_pat
         load_experiment(write(tmp_path, ('correction = "none"', 'correction = "planar"\nscheme = "reference"')))
 
 
+def test_a_slab_at_half_a_millimetre_is_on_time_with_nothing_said(tmp_path):
+    """The slab of Niederer et al. 2011 (far corner after 42 to 43 ms in converged runs), cubes of 0.5 mm, as the interface's example has it."""
+    changes = [
+        ("6 x 1 x 1 mm", "20 x 7 x 3 mm"),
+        ("[6, 1, 1]]", "[20, 7, 3]]"),
+        ('dt = "0.05 ms"\nduration = "30 ms"\ncorrection = "none"', 'dt = "0.02 ms"\nduration = "60 ms"'),
+        ("at = [6, 1, 1], value = 11.0, within = 3.0", "at = [20, 7, 3], value = 42.0, within = 2.0"),
+    ]
+    summary = run_experiment(load_experiment(write(tmp_path, *changes)), tmp_path / "out")
+    assert summary["expect_met"] is True
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
