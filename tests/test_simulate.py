@@ -235,7 +235,7 @@ def test_planar_correction_gives_a_coarse_box_the_speed_of_the_continuum(tmp_pat
 
 
 def test_a_slab_at_half_a_millimetre_is_on_time_with_nothing_said(tmp_path):
-    """The slab of Niederer et al. 2011 (far corner after 42 to 43 ms when converged) on cubes of 0.5 mm, as the interface's example has it."""
+    """The slab of Niederer et al. 2011 (far corner after 42 to 43 ms when converged), cubes of 0.5 mm, the interface's example."""
     changes = [
         ("6 x 1 x 1 mm", "20 x 7 x 3 mm"),
         ("[6, 1, 1]]", "[20, 7, 3]]"),
