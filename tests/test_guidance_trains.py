@@ -9,6 +9,7 @@ from planners.pacing.trains import Train, behind, drive, extend
 from solvers.eikonal.reentrant import ReentrantEikonal
 from solvers.eikonal.restitution import load_tables
 from twin.errors import Interrupted
+from twin.experiment import Activations
 from twin.tissue import Velocity
 
 QUICK = load_protocol("quick")
@@ -79,3 +80,12 @@ def test_the_train_that_induced_is_answered_as_by_the_protocol():
         extend(model, state, train, QUICK.sustained, lambda: True)
     dead = slab_model(mesh.with_region(np.ones(len(mesh.tets), bool), "lesion"))
     assert extend(dead, dead.rest(), train, QUICK.sustained) == trains.Answer(False, False)
+
+
+def test_firings_that_corrected_one_another_are_behind_what_excited_them():
+    """Rows 2, 3 and 4 are each other's parents in turn; 5 came from 4, 1 from the root."""
+    parent = np.array([-1, 0, 4, 2, 3, 4], np.int32)
+    log = Activations(np.arange(6, dtype=np.int32), np.arange(6.0), np.arange(6.0) + 300.0, parent)
+    from_two = trains._descended(log, np.eye(6, dtype=bool)[2])
+    assert from_two.tolist() == [False, False, True, True, True, True]
+    assert trains._descended(log, np.eye(6, dtype=bool)[0]).tolist() == [True, True, False, False, False, False]

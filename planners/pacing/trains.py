@@ -123,9 +123,10 @@ def _descended(log: Activations, nodes: Mask) -> Mask:
     """Rows of a log of these nodes, and of what was excited through them."""
     hit = nodes[log.node]
     up = np.where(log.parent >= 0, log.parent, np.arange(len(log.node)))
-    while not (up == (further := up[up])).all():
-        hit, up = hit | hit[up], further
-    return hit | hit[up]
+    # so many doublings reach every ancestor; firings that corrected one another may be each other's parents, so no root need be reached
+    for _ in range(len(log.node).bit_length()):
+        hit, up = hit | hit[up], up[up]
+    return hit
 
 
 def _beats(log: Activations, times_ms: Sequence[float], n: int) -> list[NDArray[np.float64]] | None:
