@@ -12,6 +12,7 @@ from meshing.box import box_mesh
 from meshing.electrodes import electrodes
 from planners.circuit_evidence import CircuitEvidence, TachycardiaEcgs, recorded_vts
 from planners.circuits import Reentry, collect, merge, same
+from planners.circuits.describe import Likeness
 from planners.circuits.isthmus import sick_nodes
 from planners.circuits.likeness import STEP_MS, cycle_of, ecg_of, lined_up, match, one_cycle, similarity
 from planners.pacing import induce_model, load_protocol
@@ -89,11 +90,11 @@ def test_a_recorded_vt_is_matched_or_said_not_to_be():
 
 def test_likeness_of_ecgs_splits_and_joins_circuits():
     a = plain((0, 0, 0))
-    assert same(a, plain((12, 0, 0)), likeness=0.97)
-    assert not same(a, plain((12, 0, 0)), likeness=0.92)
-    assert not same(a, plain((2, 0, 0)), likeness=0.5)
-    assert not same(a, plain((2, 0, 0), (-1.0, 0, 0)), likeness=1.0)
-    assert merge([], [a, plain((2, 0, 0))], lambda other: 0.4)[1] == ["VT1", "VT2"]
+    assert same(a, plain((12, 0, 0)), Likeness(ecg=0.97))
+    assert not same(a, plain((12, 0, 0)), Likeness(ecg=0.92))
+    assert not same(a, plain((2, 0, 0)), Likeness(ecg=0.5))
+    assert not same(a, plain((2, 0, 0), (-1.0, 0, 0)), Likeness(ecg=1.0))
+    assert merge([], [a, plain((2, 0, 0))], lambda other: Likeness(ecg=0.4))[1] == ["VT1", "VT2"]
 
 
 @pytest.fixture(scope="module")
