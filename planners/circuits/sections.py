@@ -48,6 +48,8 @@ class Sections:
         self.tets = mesh.tets[self.ids]
         self.centres = self.points[self.tets].mean(axis=1)
         self.radius_mm = radius_mm
+        away = np.linalg.norm(self.points[self.tets] - self.centres[:, None], axis=2)
+        self.reach_mm = float(away.max(initial=0.0)) * (1.0 + 1e-9)
         pairs = face_pairs(self.tets)
         n = len(self.ids)
         graph = sp.coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n)).tocsr()
@@ -60,7 +62,10 @@ class Sections:
 
         across_wall (3,): the direction through the wall; without it the longer spread is called width.
         """
-        near = np.flatnonzero(((self.centres - point_mm) ** 2).sum(axis=1) < self.radius_mm**2)
+        # a tetrahedron whose centre lies farther from the plane than any corner from its centre is not cut: most need no closer look
+        reach = self.reach_mm * float(np.linalg.norm(normal)) + 1e-6
+        slab = np.flatnonzero(np.abs(self.centres @ normal - point_mm @ normal) <= reach)
+        near = slab[((self.centres[slab] - point_mm) ** 2).sum(axis=1) < self.radius_mm**2]
         height = (self.points[self.tets[near]] - point_mm) @ normal
         near, height = near[crossed := (height.min(axis=1) < 0) & (height.max(axis=1) >= 0)], height[crossed]
         if not len(near):
