@@ -7,6 +7,7 @@ Written from the PBS Professional user's guide (qsub: options, resources, identi
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -63,6 +64,18 @@ def _limits(script: str) -> int:
     return seconds
 
 
+def _claimed(room: Path, text: str) -> str:
+    """Keep a script under the next free identifier, which no other qsub of the same moment gets."""
+    for number in itertools.count():
+        try:
+            with (room / f"{number}.standin.sh").open("x") as file:
+                file.write(text)
+        except FileExistsError:
+            continue
+        return f"{number}.standin"
+    raise AssertionError("numbers do not end")
+
+
 def _qsub(folder: Path, script: Path) -> int:
     text = script.read_text()
     try:
@@ -70,9 +83,8 @@ def _qsub(folder: Path, script: Path) -> int:
     except ValueError as error:
         print(f"qsub: {error}", file=sys.stderr)
         return 2
-    identifier = f"{len(list((folder / 'jobs').glob('*.sh')))}.standin"
+    identifier = _claimed(folder / "jobs", text)
     kept = folder / "jobs" / f"{identifier}.sh"
-    kept.write_text(text)
     environment = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin", "PBS_JOBID": identifier, "PBS_ENVIRONMENT": "PBS_BATCH"}
     with (folder / "jobs" / f"{identifier}.out").open("wb") as said:
         started = subprocess.Popen(
