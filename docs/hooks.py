@@ -169,4 +169,4 @@ def _rooms() -> dict[str, str]:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "unknown" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
