@@ -126,6 +126,7 @@ class Line:
         key = content_hash(VERSION, "induction", self.stages.keys["tissue"], *asked)
 
         alike = TachycardiaEcgs(calibration.twin.mesh).likeness
+        described: list[Collected] = []
 
         def pace(folder: Path) -> InductionRun:
             # every site leaves its own file: a run that was cut off paces those that are left
@@ -134,12 +135,14 @@ class Line:
             run = heart.induce(folder=folder, progress=self._sites, threads=self.threads)
             if request.vote:
                 run = vote(run, twin, protocol, sites, settings, folder=folder, progress=self._sites, threads=self.threads)
-            return induced(heart, run, alike, folder=folder, progress=self._sites, threads=self.threads)[0]
+            run, found = induced(heart, run, alike, folder=folder, progress=self._sites, threads=self.threads)
+            described.append(found)
+            return run
 
         said = f"Induction, protocol {protocol.name}"
         run = self.stages.run("induction", key, pace, lambda value, folder: value.save(folder), InductionRun.load, said)
-        found = collect(Reentry.of(calibration.twin.mesh), run.inductions, run.episodes, (), alike)
-        return run, found
+        # pacing describes the circuits to know where else to pace; a reloaded run has to be described anew
+        return run, described[0] if described else collect(Reentry.of(calibration.twin.mesh), run.inductions, run.episodes, (), alike)
 
     def heart(self, calibration: Calibration, request: PlanRequest, settings: PacingSettings) -> PacedHeart:
         """The reduced model of the tissue that stage induction paces; what it remembers of that serves the re-tests."""
