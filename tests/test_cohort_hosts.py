@@ -27,6 +27,21 @@ def _answers(*command: str) -> bool:
     return shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
 
 
+def _queued(folder: Path, queue: str) -> Path:
+    """The trial with two jobs of a queue as workers; every piece of work leaves a line in folder/counter."""
+    more = f"""[execution]
+executor = "dask"
+cluster = "{queue}"
+workers = 2
+[execution.options]
+memory = "2GB"
+walltime = "00:10:00"
+log_directory = "{folder / "log"}"
+job_script_prologue = ["export {COUNTER}={folder / "counter"}"]
+"""
+    return _trial(folder, SLEEP_S, more)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same trial in this process."""
@@ -38,18 +53,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.skipif(not _answers("sinfo"), reason="no SLURM answers here (sinfo)")
 def test_slurm_jobs_that_are_cancelled_are_asked_for_again(tmp_path: Path, undisturbed: Path) -> None:
-    more = f"""[execution]
-executor = "dask"
-cluster = "slurm"
-workers = 2
-[execution.options]
-memory = "2GB"
-walltime = "00:10:00"
-log_directory = "{tmp_path / "log"}"
-job_script_prologue = ["export {COUNTER}={tmp_path / "counter"}"]
-"""
     out, counter = tmp_path / "out", tmp_path / "counter"
-    process = _start(_trial(tmp_path, SLEEP_S, more), out, "--json")
+    process = _start(_queued(tmp_path, "slurm"), out, "--json")
     _wait_for(3, counter, process)
     subprocess.run(["scancel", "--me"], check=True)
     _, said = process.communicate(timeout=240)
@@ -66,18 +71,8 @@ job_script_prologue = ["export {COUNTER}={tmp_path / "counter"}"]
 def test_pbs_jobs_that_are_killed_are_asked_for_again(tmp_path: Path, undisturbed: Path) -> None:
     room = tmp_path / "pbs"
     commands = pbs_stand_in.install(room)
-    more = f"""[execution]
-executor = "dask"
-cluster = "pbs"
-workers = 2
-[execution.options]
-memory = "2GB"
-walltime = "00:10:00"
-log_directory = "{tmp_path / "log"}"
-job_script_prologue = ["export {COUNTER}={tmp_path / "counter"}"]
-"""
     out, counter = tmp_path / "out", tmp_path / "counter"
-    process = _start(_trial(tmp_path, SLEEP_S, more), out, "--json", PATH=f"{commands}:{os.environ['PATH']}")
+    process = _start(_queued(tmp_path, "pbs"), out, "--json", PATH=f"{commands}:{os.environ['PATH']}")
     _wait_for(3, counter, process)
     killed = pbs_stand_in.jobs(room)
     assert killed, "no job of the queue runs"
